@@ -1,0 +1,83 @@
+"""Why a model call failed, in the words of a task's `error_code`."""
+from __future__ import annotations
+
+from llm.messages import Attempt, Usage
+
+
+class ModelError(Exception):
+    """The model call failed."""
+
+    code = "provider_error"
+    permanent = True
+
+    def __init__(self, message: str = "", *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.retry_after_seconds = retry_after_seconds
+        self.attempts: tuple[Attempt, ...] = ()
+        self.usage = Usage()  # what was billed although the call failed
+        self.simulated = False
+
+
+class UnknownModel(ModelError):
+    """The provider or the model does not exist."""
+
+    code = "invalid_agent_config"
+
+
+class MissingKey(ModelError):
+    """The provider's key is not set."""
+
+    code = "provider_auth"
+
+
+class AuthRefused(ModelError):
+    """The provider refused the key."""
+
+    code = "provider_auth"
+
+
+class BadRequest(ModelError):
+    """The provider refused the request."""
+
+
+class ContextTooLong(ModelError):
+    """The conversation does not fit the model's context."""
+
+    code = "context_too_long"
+
+
+class ContentFiltered(ModelError):
+    """The provider's content filter refused the request or the answer."""
+
+    code = "content_filtered"
+
+
+class RateLimited(ModelError):
+    """The provider's rate limit was hit."""
+
+    code = "rate_limited"
+    permanent = False
+
+
+class ModelTimeout(ModelError):
+    """The provider did not answer in time."""
+
+    permanent = False
+
+
+class ConnectionFailed(ModelError):
+    """The provider could not be reached."""
+
+    permanent = False
+
+
+class ServerFailed(ModelError):
+    """The provider failed (5xx)."""
+
+    permanent = False
+
+
+class Malformed(ModelError):
+    """The provider's answer could not be read."""
+
+    permanent = False

@@ -1,0 +1,147 @@
+"""What goes to a model and what comes back: the words that every provider's dialect is translated into."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+Content = str | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """One tool call that a model asks for.
+
+    `arguments` is None when what the model wrote could not be read as a JSON object; then `error` says why
+    and `raw` holds what it wrote.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, Any] | None
+    error: str = ""
+    raw: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"id": self.id, "name": self.name, "arguments": self.arguments}
+        if self.arguments is None:
+            shown |= {"error": self.error, "raw": self.raw}
+        return shown
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ToolRequest:
+        return cls(data["id"], data["name"], data["arguments"], data.get("error", ""), data.get("raw", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation. `tool_call_id` names the request that a `tool` message answers."""
+
+    role: Role
+    content: Content
+    tool_requests: tuple[ToolRequest, ...] = ()
+    tool_call_id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        shown: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_requests:
+            shown["tool_calls"] = [request.to_json() for request in self.tool_requests]
+        if self.tool_call_id:
+            shown["tool_call_id"] = self.tool_call_id
+        return shown
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Message:
+        requests = tuple(ToolRequest.from_json(item) for item in data.get("tool_calls", ()))
+        return cls(data["role"], data["content"], requests, data.get("tool_call_id", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model sees it; `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and money of one or more calls. `cost_usd` is None when a price is unknown, never 0 instead."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal | None = Decimal(0)
+
+    def __add__(self, other: Usage) -> Usage:
+        unknown = self.cost_usd is None or other.cost_usd is None
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            None if unknown else self.cost_usd + other.cost_usd,  # type: ignore[operator]
+        )
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a model call: when (RFC 3339, UTC), how long, and why it failed, or None."""
+
+    started_at: str
+    seconds: float
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"started_at": self.started_at, "seconds": round(self.seconds, 3), "error": self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How a model is called, from an agent's configuration. None leaves the provider's default."""
+
+    model: str
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    max_output_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    call_timeout_seconds: float | None = None
+    api_base: str = ""
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call as the planner wants it.
+
+    `tried` is the number of attempts that earlier calls of the same task have made: the scripted model plays
+    entry `tried` next. `seconds_left` caps the call and all its attempts.
+    """
+
+    settings: ModelSettings
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    tried: int = 0
+    seconds_left: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered. `finish_reason`: stop, length, tool_calls, content_filter."""
+
+    text: str
+    tool_requests: tuple[ToolRequest, ...] = ()
+    finish_reason: str = "stop"
+    usage: Usage = Usage()
+    model: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    simulated: bool = False
+
+    def message(self) -> Message:
+        return Message("assistant", self.text, self.tool_requests)

@@ -1,0 +1,225 @@
+"""Tasks, their steps and events, and the keys of those who submit them."""
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from agents.models import Agent, AgentVersion
+from tasks.ids import new_task_id
+from tasks.states import FINAL, ErrorCode, EventType, Status, StepKind, StepStatus, WaitingOn
+
+SCOPES = {
+    "tasks:write": "Submit tasks, cancel and retry its own",
+    "tasks:read": "Read its own tasks",
+    "tasks:read_all": "Read the tasks of every key",
+    "agents:read": "Read agents and their versions",
+    "agents:write": "Create, change and roll back agents",
+    "memory:read": "Search memories",
+    "memory:write": "Add and delete memories",
+    "approvals:decide": "Decide approvals",
+    "admin": "Everything, and the objects of every key",
+}
+DEFAULT_SCOPES = ("tasks:write", "tasks:read", "agents:read")
+
+
+class ApiKey(models.Model):
+    """A consumer. The key itself is shown once, when `tasks.keys.issue` makes it; its SHA-256 is kept."""
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    scopes: ArrayField[list[str], list[str]] = ArrayField(models.CharField(max_length=32))
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "API key"
+        verbose_name_plural = "API keys"
+        constraints = [
+            models.CheckConstraint(condition=Q(scopes__contained_by=list(SCOPES)), name="apikey_scopes_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class Task(models.Model):
+    """What was asked, and its life. Status changes only through `tasks.moves`; `attempt` is the fencing token."""
+
+    id = models.CharField(primary_key=True, max_length=37, default=new_task_id, editable=False)
+    task_type = models.CharField(max_length=40, default="agent_task")
+    name = models.CharField(max_length=200, blank=True, default="")
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    waiting_on = models.CharField(max_length=10, choices=WaitingOn, null=True, blank=True)  # noqa: DJ001
+    agent = models.ForeignKey(Agent, on_delete=models.PROTECT, related_name="tasks")
+    version = models.ForeignKey(AgentVersion, on_delete=models.PROTECT, related_name="tasks")
+    api_key = models.ForeignKey(ApiKey, null=True, blank=True, on_delete=models.PROTECT, related_name="tasks")
+    submitted_by = models.CharField(max_length=200, blank=True, default="")
+
+    input_data: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField()
+    overrides: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
+    limits: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
+    metadata: models.JSONField[dict[str, str], dict[str, str]] = models.JSONField(default=dict)
+    session_id = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001
+    priority = models.SmallIntegerField(default=0, validators=[MinValueValidator(-5), MaxValueValidator(5)])
+    queue = models.CharField(max_length=64, default="default")
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
+    scheduled_at = models.DateTimeField(null=True, blank=True)
+
+    result: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    error_code = models.CharField(max_length=24, choices=ErrorCode, null=True, blank=True)  # noqa: DJ001
+    error_message = models.TextField(null=True, blank=True)  # noqa: DJ001
+
+    steps_count = models.PositiveIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True, default=Decimal(0))
+
+    attempt = models.PositiveIntegerField(default=0)  # times claimed
+    takeovers = models.PositiveIntegerField(default=0)  # leases expired since the last progress
+    last_seq = models.PositiveIntegerField(default=0)  # of its events
+    worker = models.CharField(max_length=200, blank=True, default="")
+    rung_at = models.DateTimeField(null=True, blank=True)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    running_seconds = models.FloatField(default=0)  # of earlier attempts
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["api_key", "-id"], name="task_of_key"),
+            models.Index(fields=["status", "-id"], name="task_by_status"),
+            models.Index(fields=["agent", "-id"], name="task_of_agent"),
+            models.Index(fields=["session_id", "-id"], name="task_of_session", condition=Q(session_id__isnull=False)),
+            models.Index(fields=["queue", "-priority", "id"], name="task_unrung",
+                         condition=Q(status=Status.PENDING, rung_at__isnull=True)),
+            models.Index(fields=["queue", "rung_at"], name="task_rung",
+                         condition=Q(status=Status.PENDING, rung_at__isnull=False)),
+            models.Index(fields=["id"], name="task_running", condition=Q(status=Status.RUNNING)),
+            GinIndex(OpClass(F("metadata"), name="jsonb_path_ops"), name="task_metadata"),
+        ]  # fmt: skip
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
+            models.CheckConstraint(
+                condition=Q(status=Status.WAITING, waiting_on__in=WaitingOn.values)
+                | (~Q(status=Status.WAITING) & Q(waiting_on__isnull=True)),
+                name="task_waits_for_something",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.FAILED, error_code__in=ErrorCode.values, error_message__isnull=False)
+                | (~Q(status=Status.FAILED) & Q(error_code__isnull=True, error_message__isnull=True)),
+                name="task_failed_with_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.COMPLETED, result__isnull=False)
+                | (~Q(status=Status.COMPLETED) & Q(result__isnull=True)),
+                name="task_result_iff_completed",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=FINAL, completed_at__isnull=False)
+                | (~Q(status__in=FINAL) & Q(completed_at__isnull=True)),
+                name="task_ends_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.RUNNING, lease_until__isnull=False, claimed_at__isnull=False,
+                            started_at__isnull=False, attempt__gte=1) & ~Q(worker="")
+                | (~Q(status=Status.RUNNING) & Q(lease_until__isnull=True, claimed_at__isnull=True)),
+                name="task_leased_iff_running",
+            ),
+            models.CheckConstraint(condition=Q(priority__gte=-5, priority__lte=5), name="task_priority_range"),
+            models.CheckConstraint(condition=Q(cost_usd__isnull=True) | Q(cost_usd__gte=0), name="task_cost_not_negative"),
+            models.CheckConstraint(condition=Q(running_seconds__gte=0), name="task_time_not_negative"),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+
+class Step(models.Model):
+    """One model call or one tool call of a task, journaled: `started` before it is made, its end after."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="steps", db_index=False)
+    seq = models.PositiveIntegerField()
+    kind = models.CharField(max_length=4, choices=StepKind)
+    name = models.CharField(max_length=200)
+    status = models.CharField(max_length=8, choices=StepStatus, default=StepStatus.STARTED)
+    summary = models.CharField(max_length=200, blank=True, default="")
+    call_id = models.CharField(max_length=200, blank=True, default="")  # of the tool request it answers
+    input: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    output: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    error = models.TextField(null=True, blank=True)  # noqa: DJ001
+    model = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True, default=Decimal(0))
+    attempts: models.JSONField[list[Any], list[Any]] = models.JSONField(default=list)
+    simulated = models.BooleanField(default=False)
+    attempt = models.PositiveIntegerField()  # of the task, when this step was last started
+    started_at = models.DateTimeField()
+    seconds = models.FloatField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["task", "seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "seq"], name="step_once"),
+            models.CheckConstraint(condition=Q(seq__gte=1), name="step_from_1"),
+            models.CheckConstraint(condition=Q(kind__in=StepKind.values), name="step_kind_known"),
+            models.CheckConstraint(condition=Q(status__in=StepStatus.values), name="step_status_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id}:{self.seq}"
+
+
+class Event(models.Model):
+    """One entry of a task's append-only history; `seq` runs from 1 without gaps, drawn with the task's own row."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="events", db_index=False)
+    seq = models.PositiveIntegerField()
+    type = models.CharField(max_length=24, choices=EventType)
+    at = models.DateTimeField()
+    data: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["task", "seq"]
+        constraints = [models.UniqueConstraint(fields=["task", "seq"], name="event_once")]
+
+    def __str__(self) -> str:
+        return f"{self.task_id}#{self.seq} {self.type}"
+
+
+class IdempotencyKey(models.Model):
+    """A consumer's `Idempotency-Key`, bound to the body it came with and the task it made."""
+
+    api_key = models.ForeignKey(ApiKey, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    body_digest = models.CharField(max_length=64)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["api_key", "key"], name="idempotency_once")]
+
+    def __str__(self) -> str:
+        return self.key
