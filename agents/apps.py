@@ -1,3 +1,4 @@
+"""How an answer is found."""
 from django.apps import AppConfig
 
 

@@ -1,3 +1,4 @@
+"""The one door to every model."""
 from django.apps import AppConfig
 
 

@@ -1,3 +1,4 @@
+"""What is kept."""
 from django.apps import AppConfig
 
 

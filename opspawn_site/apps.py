@@ -1,3 +1,4 @@
+"""The wiring."""
 from django.apps import AppConfig
 
 

@@ -1,3 +1,4 @@
+"""What was asked, and its life."""
 from django.apps import AppConfig
 
 
