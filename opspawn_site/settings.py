@@ -195,6 +195,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 # Celery. A message is a doorbell with a task id: acknowledged early, never retried, no result.
+CELERY_APPLICATION = "opspawn_site.celery.app"  # where `tasks.bell` finds it, without importing upwards
 CELERY_BROKER_URL = REDIS_URL or "redis://127.0.0.1:1/0"
 CELERY_RESULT_BACKEND = "django-db"  # maintenance jobs only; agent tasks ignore their result
 CELERY_RESULT_EXTENDED = True

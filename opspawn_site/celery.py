@@ -1,0 +1,12 @@
+"""The Celery application of the fleet."""
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opspawn_site.settings")
+
+app = Celery("opspawn")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["tasks"], related_name="jobs")

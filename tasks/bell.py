@@ -1,0 +1,141 @@
+"""The doorbell: tells a worker, through Celery, that a task can be claimed. The row is the truth; this is a hint.
+
+`nudge` never blocks and never fails: one thread per process picks the best runnable rows, marks them as rung
+and publishes. Whatever is lost on the way is found by the sweeper.
+"""
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any, NamedTuple
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.utils.module_loading import import_string
+
+log = structlog.get_logger(__name__)
+
+RUN_TASK = "tasks.run_task"
+
+# At most `cap` bells of a queue are outstanding (rung and not claimed); everything else waits in the table.
+RING = """
+WITH outstanding AS (
+    SELECT count(*) AS bells FROM (
+        SELECT 1 FROM tasks_task WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NOT NULL LIMIT %(cap)s
+    ) AS rung
+), best AS (
+    SELECT id FROM tasks_task
+    WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL
+        AND (scheduled_at IS NULL OR scheduled_at <= clock_timestamp())
+    ORDER BY priority DESC, id
+    LIMIT (SELECT greatest(0, %(cap)s - bells) FROM outstanding)
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE tasks_task AS task SET rung_at = clock_timestamp()
+FROM best, agents_agentversion AS version JOIN agents_agent AS agent ON agent.id = version.agent_id
+WHERE task.id = best.id AND version.id = task.version_id
+RETURNING task.id, task.name, agent.slug, version.version, task.priority
+"""
+UNRING = "UPDATE tasks_task SET rung_at = NULL WHERE id = ANY(%s) AND status = 'pending'"
+
+
+class Bell(NamedTuple):
+    """A task to be announced, with what Flower may show of it."""
+
+    task_id: str
+    name: str
+    slug: str
+    version: int
+    priority: int = 0
+
+    @property
+    def label(self) -> str:
+        shown = f"task={self.task_id} agent={self.slug}@{self.version}"
+        return f"{shown} name={self.name}" if self.name else shown
+
+
+class Ringer:
+    """One daemon thread that answers nudges; several nudges in a row are one round."""
+
+    def __init__(self) -> None:
+        self._queues: set[str] = set()
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def nudge(self, queue: str) -> None:
+        """Ask for a round on that queue; returns at once."""
+        with self._condition:
+            self._queues.add(queue)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._loop, name="ringer", daemon=True)
+                self._thread.start()
+            self._condition.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._condition:
+                while not self._queues:
+                    self._condition.wait()
+                queues, self._queues = self._queues, set()
+            for queue in sorted(queues):
+                try:
+                    ring(queue)
+                except Exception as error:  # a hint: the sweeper rings what is left
+                    log.warning("bell_failed", queue=queue, error=type(error).__name__)
+
+
+RINGER = Ringer()
+
+
+def nudge(queue: str) -> None:
+    """Have this process ring the best runnable tasks of the queue soon. Never blocks, queries or raises."""
+    RINGER.nudge(queue)
+
+
+def ring(queue: str) -> int:
+    """Mark the best runnable tasks as rung, publish their bells and return how many. Queries and publishes.
+
+    A bell that cannot be published is unmarked, so that the next round takes it again.
+    """
+    try:
+        bells = _mark(queue)
+    finally:
+        connection.close()
+    for place, bell in enumerate(bells):
+        try:
+            publish(queue, bell)
+        except Exception:
+            _unmark([bell.task_id for bell in bells[place:]])
+            raise
+    return len(bells)
+
+
+def publish(queue: str, bell: Bell) -> None:
+    """Send one bell; bounded by the broker's socket timeouts, without retry."""
+    _celery().send_task(
+        RUN_TASK, args=[bell.task_id], queue=queue, argsrepr=bell.label, kwargsrepr="{}",
+        ignore_result=True, retry=False,
+    )  # fmt: skip
+
+
+@cache
+def _celery() -> Any:
+    return import_string(settings.CELERY_APPLICATION)
+
+
+def _mark(queue: str) -> list[Bell]:
+    with connection.cursor() as cursor:
+        cursor.execute(RING, {"queue": queue, "cap": settings.WORKER_CONCURRENCY})
+        bells = [Bell(*row) for row in cursor.fetchall()]
+    return sorted(bells, key=lambda bell: (-bell.priority, bell.task_id))
+
+
+def _unmark(task_ids: list[str]) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(UNRING, [task_ids])
+    except (DatabaseError, InterfaceError):
+        log.warning("bell_not_unmarked", count=len(task_ids))  # rung again after TASK_REPUBLISH_SECONDS
+    finally:
+        connection.close()

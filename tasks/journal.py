@@ -1,0 +1,222 @@
+"""The journal of one run: every model and tool call is a step that is committed as started before it is made.
+
+The end of one step and the start of the next share a commit. After a takeover the same calls are asked for again
+in the same order, and what is `done` is answered from the rows.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection
+from psycopg import sql
+
+from llm.messages import Attempt
+from tasks import moves
+from tasks.leases import LEASES, Held
+from tasks.models import Step, Task
+from tasks.moves import Begun, Change, Ended, Note
+from tasks.states import FINAL, EventType, Status, StepStatus
+
+log = structlog.get_logger(__name__)
+
+# Time spent running in this attempt, by the database's clock and never past the lease.
+RAN = sql.SQL(
+    "running_seconds + greatest(0, extract(epoch FROM least(clock_timestamp(), lease_until) - claimed_at))"
+)
+LET_GO = {"lease_until": None, "claimed_at": None, "worker": "", "rung_at": None, "running_seconds": RAN}
+
+
+class Stopped(Exception):
+    """The run ends here although the agent is not done."""
+
+
+class Fenced(Stopped):
+    """Another worker has the task, or it is final: what this one still holds is dropped."""
+
+
+class Cancelled(Stopped):
+    """A cancel was requested."""
+
+
+class Released(Stopped):
+    """This worker is shutting down and hands the task back."""
+
+
+class Nondeterminism(Exception):
+    """The journal holds another call than the agent now asks for."""
+
+
+class Journal:
+    """Draws step numbers, replays what is done, and writes what happens, fenced by the attempt."""
+
+    def __init__(self, held: Held, recorded: list[Step]) -> None:
+        self._held = held
+        self._recorded = {step.seq: step for step in recorded}
+        self._seq = 0
+        self._open: Begun | None = None
+        self._opened_at = 0.0
+        self._ended: list[Ended] = []
+        self._notes: list[Note] = []
+
+    def check(self) -> None:
+        """Raise Fenced, Cancelled or Released when the run has to stop at this step boundary."""
+        self.check_stopped()
+        if LEASES.draining.is_set():
+            raise Released
+
+    def check_stopped(self) -> None:
+        """Raise Fenced or Cancelled, also in the middle of a call."""
+        if self._held.gone:
+            raise Fenced
+        if self._held.cancelled.is_set():
+            raise Cancelled
+
+    def replay(self, kind: str, name: str, given: Any) -> Step | None:
+        """Move on to the next step and return its row when an earlier attempt finished it.
+
+        Raises Nondeterminism when the row is of another call. A model step is compared by kind (a default
+        model may have changed meanwhile), a tool step by kind, name and arguments.
+        """
+        self._seq += 1
+        row = self._recorded.get(self._seq)
+        if row is None:
+            return None
+        same = row.kind == kind and (kind == "llm" or (row.name == name and row.input == given))
+        if not same:
+            raise Nondeterminism(
+                f"Step {self._seq} was the {row.get_kind_display().lower()} {row.name!r}, "
+                f"and the agent now asks for {name!r}. Retry the task to start it anew."
+            )
+        return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not _to_repeat(row) else None
+
+    def begin(self, kind: str, name: str, given: Any, *, progress_seconds: float, call_id: str = "") -> None:
+        """Commit that the step starts, with the end of the step before it.
+
+        The call has to end within `progress_seconds`, or the heartbeat lets the lease go. Raises Fenced.
+        """
+        begun = Begun(self._seq, kind, name[:200], given, call_id[:200])
+        self._notes.append(Note(EventType.STEP_STARTED, {"step": begun.seq, "kind": kind, "name": begun.name}))
+        self._write(begun=(begun,), landed=lambda: self._has_begun(begun.seq))
+        self._open = begun
+        self._opened_at = time.monotonic()
+        self._held.progress_by = self._opened_at + progress_seconds
+
+    def end(self, status: StepStatus, **fields: Any) -> None:
+        """Keep the end of the open step; it is committed with what comes next."""
+        begun = self._open
+        if begun is None:
+            raise RuntimeError("no step is open")
+        seconds = round(time.monotonic() - self._opened_at, 3)
+        ended = Ended(begun.seq, status.value, seconds=seconds, **fields)
+        self._open, self._held.progress_by = None, float("inf")
+        self._ended.append(ended)
+        self._notes.append(_note_of(begun, ended))
+
+    def retrying(self, attempt: Attempt, wait_seconds: float) -> None:
+        """Tell that a try of the open model call failed and will be repeated. Best effort; raises Fenced."""
+        note = Note(
+            EventType.STEP_RETRYING,
+            {"step": self._seq, "error": attempt.error, "wait_seconds": round(wait_seconds, 3)},
+        )
+        try:
+            if moves.apply(self._held.task_id, Change(attempt=self._held.attempt, notes=(note,))) is None:
+                raise Fenced
+        except (OperationalError, InterfaceError):
+            log.warning("event_not_written", task_id=self._held.task_id, type=note.type.value)
+        finally:
+            connection.close()
+
+    def finish(self, to: Status, *, note: Note, **columns: Any) -> None:
+        """Commit the end of the run with the end of the last step. Raises Fenced."""
+        if self._open is not None:
+            self.end(StepStatus.FAILED, error="Ended while it ran.", summary="ended while it ran")
+        self._notes.append(note)
+        assign = LET_GO | {"completed_at": sql.SQL("clock_timestamp()")} | columns
+        self._write(to=to, assign=assign, landed=self._is_final)
+
+    def release(self) -> None:
+        """Hand the task back, with the end of the last step: another worker goes on. Raises Fenced."""
+        self._write(to=Status.PENDING, assign=LET_GO, landed=self._is_not_mine)
+
+    def _write(
+        self,
+        *,
+        landed: Callable[[], bool],
+        to: Status | None = None,
+        assign: dict[str, Any] | None = None,
+        begun: tuple[Begun, ...] = (),
+    ) -> None:
+        """One fenced commit, tried until the lease ends when PostgreSQL is away.
+
+        A commit whose answer was lost may have happened: `landed` looks before it is tried again.
+        """
+        ended = tuple(self._ended)
+        change = Change(
+            to=to, attempt=self._held.attempt, notes=tuple(self._notes), begun=begun, ended=ended,
+            assign=_tally(ended, begun) | (assign or {}),
+        )  # fmt: skip
+        pause, unsure = 0.1, False
+        while True:
+            if self._held.gone:
+                raise Fenced
+            try:
+                written = (unsure and landed()) or moves.apply(self._held.task_id, change) is not None
+                break
+            except (OperationalError, InterfaceError):
+                unsure = True
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+            finally:
+                connection.close()
+        if not written:
+            self._held.lost.set()
+            raise Fenced
+        self._ended, self._notes = [], []
+
+    def _has_begun(self, seq: int) -> bool:
+        return Step.objects.filter(task_id=self._held.task_id, seq=seq, attempt=self._held.attempt).exists()
+
+    def _is_final(self) -> bool:
+        return Task.objects.filter(id=self._held.task_id, attempt=self._held.attempt, status__in=FINAL).exists()
+
+    def _is_not_mine(self) -> bool:
+        mine = Task.objects.filter(id=self._held.task_id, attempt=self._held.attempt, status=Status.RUNNING)
+        return not mine.exists()
+
+
+def _to_repeat(row: Step) -> bool:
+    """A model call that failed without ending its task is made again."""
+    return row.kind == "llm" and row.status == StepStatus.FAILED
+
+
+def _tally(ended: tuple[Ended, ...], begun: tuple[Begun, ...]) -> dict[str, Any]:
+    """The task's own columns that follow from its steps. `steps_count` is the highest step begun."""
+    assign: dict[str, Any] = {}
+    if begun:
+        assign["steps_count"] = begun[-1].seq
+    if ended:
+        assign["takeovers"] = 0  # progress was made
+    for column in ("input_tokens", "output_tokens"):
+        if total := sum(getattr(step, column) for step in ended):
+            assign[column] = sql.SQL("{} + {}").format(sql.Identifier(column), sql.Literal(total))
+    costs = [step.cost_usd for step in ended]
+    if None in costs:
+        assign["cost_usd"] = None
+    elif any(costs):
+        numbers = sql.SQL(" + ").join(sql.SQL("{}::numeric").format(sql.Literal(cost)) for cost in costs)
+        assign["cost_usd"] = sql.SQL("cost_usd + {}").format(numbers)
+    return assign
+
+
+def _note_of(begun: Begun, ended: Ended) -> Note:
+    data: dict[str, Any] = {
+        "step": ended.seq, "kind": begun.kind, "name": begun.name, "status": ended.status,
+        "summary": ended.summary, "seconds": ended.seconds, "simulated": ended.simulated,
+        "usage": {"input_tokens": ended.input_tokens, "output_tokens": ended.output_tokens, "cost_usd": ended.cost_usd},
+    }  # fmt: skip
+    if ended.status == StepStatus.DONE:
+        return Note(EventType.STEP_COMPLETED, data)
+    return Note(EventType.STEP_FAILED, data | {"error": ended.error})

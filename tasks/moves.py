@@ -1,0 +1,181 @@
+"""The one statement that changes a task: its row, the steps that ended and started, and the events, or nothing.
+
+The UPDATE of the task row comes first and draws the event numbers; everything else in the statement hangs on
+the row that it returns. With `attempt` it is the fence: a worker that lost its task changes nothing.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+from psycopg import sql
+
+from tasks.states import FINAL, MOVES, EventType, Status
+
+LIVE = frozenset(Status) - FINAL
+
+STATEMENT = sql.SQL("""
+WITH moved AS (
+    UPDATE tasks_task SET last_seq = last_seq + %(drawn)s, updated_at = clock_timestamp() {assignments}
+    WHERE id = %(id)s AND status = ANY(%(sources)s) {conditions}
+    RETURNING *
+), ended AS (
+    UPDATE tasks_step AS step SET
+        status = e.status, summary = e.summary, output = e.output, error = e.error, model = e.model,
+        input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost_usd = e.cost_usd,
+        attempts = e.attempts, simulated = e.simulated, seconds = e.seconds
+    FROM moved, jsonb_to_recordset(%(ended)s::jsonb) AS e(
+        seq int, status text, summary text, output jsonb, error text, model text, input_tokens bigint,
+        output_tokens bigint, cost_usd numeric, attempts jsonb, simulated bool, seconds float)
+    WHERE step.task_id = moved.id AND step.seq = e.seq
+), started AS (
+    INSERT INTO tasks_step (task_id, seq, kind, name, call_id, input, attempt, started_at, status, summary,
+        input_tokens, output_tokens, cost_usd, attempts, simulated)
+    SELECT moved.id, s.seq, s.kind, s.name, s.call_id, s.input, moved.attempt, moved.updated_at, 'started', '',
+        0, 0, 0, '[]', false
+    FROM moved, jsonb_to_recordset(%(started)s::jsonb) AS s(seq int, kind text, name text, call_id text, input jsonb)
+    ON CONFLICT (task_id, seq) DO UPDATE SET attempt = excluded.attempt, started_at = excluded.started_at
+), noted AS (
+    INSERT INTO tasks_event (task_id, seq, type, at, data)
+    SELECT moved.id, moved.last_seq - %(drawn)s + n.place, n.type, moved.updated_at,
+        CASE n.type WHEN 'task.started' THEN n.data || jsonb_build_object('attempt', moved.attempt) ELSE n.data END
+    FROM moved, unnest(%(types)s::text[], %(data)s::jsonb[]) WITH ORDINALITY AS n(type, data, place)
+)
+SELECT {returning} FROM moved
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An event to be written with a change."""
+
+    type: EventType
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A step that starts with a change."""
+
+    seq: int
+    kind: str
+    name: str
+    input: Any
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A step that ends with a change."""
+
+    seq: int
+    status: str
+    summary: str = ""
+    output: Any = None
+    error: str | None = None
+    model: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: str | None = "0"
+    attempts: Sequence[Any] = ()
+    simulated: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to do to one task.
+
+    `to` is the status it moves to (None: it stays). `assign` maps columns to values, or to `sql.SQL` expressions.
+    `only_if` are further SQL conditions on the row, ANDed. `attempt` fences.
+    """
+
+    to: Status | None = None
+    attempt: int | None = None
+    assign: Mapping[str, Any] = field(default_factory=dict)
+    only_if: Sequence[sql.Composable] = ()
+    sources: frozenset[Status] | None = None
+    notes: Sequence[Note] = ()
+    begun: Sequence[Begun] = ()
+    ended: Sequence[Ended] = ()
+
+
+def sources_of(change: Change) -> list[str]:
+    """The states the change may start from, in words of the table of moves."""
+    if change.sources is not None:
+        allowed = change.sources
+    elif change.to is not None:
+        allowed = frozenset(Status)
+    else:
+        allowed = frozenset({Status.RUNNING}) if change.attempt is not None else LIVE
+    if change.to is not None:
+        allowed = frozenset(source for source in allowed if change.to in MOVES[source])
+    return sorted(allowed)
+
+
+def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)) -> dict[str, Any] | None:
+    """Make the change in one statement (and one commit, outside a transaction) and return those columns.
+
+    None when there is no such row in a state that allows it, or it is fenced off: then nothing was written.
+    """
+    assign = dict(change.assign)
+    if change.to is not None:
+        assign["status"] = change.to.value
+    values: dict[str, Any] = {
+        "id": task_id,
+        "sources": sources_of(change),
+        "drawn": len(change.notes),
+        "types": [note.type.value for note in change.notes],
+        "data": [storable_json(note.data) for note in change.notes],
+        "ended": storable_json([_fields(ended) for ended in change.ended]),
+        "started": storable_json([_fields(begun) for begun in change.begun]),
+    }
+    assignments = [sql.SQL("")]
+    for column, value in assign.items():
+        assignments.append(sql.SQL("{} = {}").format(sql.Identifier(column), _expression(column, value, values)))
+    conditions = list(change.only_if)
+    if change.attempt is not None:
+        values["fence"] = change.attempt
+        conditions.append(sql.SQL("attempt = %(fence)s"))
+    statement = STATEMENT.format(
+        assignments=sql.SQL(", ").join(assignments),
+        conditions=sql.SQL("").join(sql.SQL(" AND ") + condition for condition in conditions),
+        returning=sql.SQL(", ").join(map(sql.Identifier, returning)),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        row = cursor.fetchone()
+    return dict(zip(returning, row, strict=True)) if row else None
+
+
+def storable_json(value: Any) -> str:
+    """JSON text that PostgreSQL takes as jsonb: no NUL, no lone surrogate, no NaN (ValueError)."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if "\\u0000" in text:
+        text = json.dumps(_without_nul(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nul(item) for item in value]
+    return value
+
+
+def _fields(step: Begun | Ended) -> dict[str, Any]:
+    return {name: getattr(step, name) for name in step.__slots__}
+
+
+def _expression(column: str, value: Any, values: dict[str, Any]) -> sql.Composable:
+    if isinstance(value, sql.Composable):
+        return value
+    name = f"set_{column}"
+    values[name] = value
+    return sql.Placeholder(name)

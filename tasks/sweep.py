@@ -1,0 +1,97 @@
+"""The sweeper: finds what a death, a lost message or a closed door left behind. One thread in every worker."""
+from __future__ import annotations
+
+import random
+import threading
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from psycopg import sql
+
+from tasks import bell, moves
+from tasks.journal import LET_GO
+from tasks.moves import Change, Note
+from tasks.states import EventType, Status
+
+log = structlog.get_logger(__name__)
+
+BATCH = 100
+
+EXPIRED = """
+SELECT id, attempt, takeovers, worker, queue FROM tasks_task
+WHERE status = 'running' AND lease_until < clock_timestamp()
+ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+UNANSWERED = """
+UPDATE tasks_task SET rung_at = NULL
+WHERE id IN (
+    SELECT id FROM tasks_task
+    WHERE status = 'pending' AND rung_at < clock_timestamp() - make_interval(secs => %s)
+    ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+) AND status = 'pending'
+"""
+STILL_EXPIRED = sql.SQL("lease_until < clock_timestamp()")
+
+
+def sweep() -> None:
+    """One round: expired leases go back to pending, bells nobody answered are rung again. Commits per task."""
+    try:
+        recover_expired()
+        with connection.cursor() as cursor:
+            cursor.execute(UNANSWERED, [settings.TASK_REPUBLISH_SECONDS, BATCH])
+    finally:
+        connection.close()
+    for queue in settings.WORKER_QUEUES:
+        bell.nudge(queue)
+
+
+def recover_expired() -> int:
+    """Take back up to 100 tasks whose lease ran out and return how many. Two sweepers at once share the work."""
+    with connection.cursor() as cursor:
+        cursor.execute(EXPIRED, [BATCH])
+        rows = cursor.fetchall()
+    return sum(recover(*row[:4]) for row in rows)
+
+
+def recover(task_id: str, attempt: int, takeovers: int, worker: str) -> bool:
+    """Give an expired task back, or fail it as `worker_lost` after too many deaths without progress."""
+    data = {"worker": worker, "reason": "lease_expired", "takeovers": takeovers + 1}
+    if takeovers >= settings.TASK_MAX_TAKEOVERS:
+        return _fail(task_id, attempt, takeovers + 1, data)
+    change = Change(
+        to=Status.PENDING, attempt=attempt, only_if=(STILL_EXPIRED,), sources=frozenset({Status.RUNNING}),
+        assign=LET_GO | {"takeovers": takeovers + 1}, notes=(Note(EventType.TASK_RECOVERED, data),),
+    )  # fmt: skip
+    recovered = moves.apply(task_id, change) is not None
+    if recovered:
+        log.warning("task_recovered", task_id=task_id, **data)
+    return recovered
+
+
+def _fail(task_id: str, attempt: int, deaths: int, data: dict[str, object]) -> bool:
+    message = (
+        f"The worker was lost {deaths} times while it ran this task, without progress in between "
+        f"(TASK_MAX_TAKEOVERS is {settings.TASK_MAX_TAKEOVERS}). See the workers' logs, then retry it."
+    )
+    notes = (
+        Note(EventType.TASK_RECOVERED, data),
+        Note(EventType.TASK_FAILED, {"error_code": "worker_lost", "error_message": message}),
+    )
+    assign = LET_GO | {
+        "takeovers": deaths, "error_code": "worker_lost", "error_message": message,
+        "completed_at": sql.SQL("clock_timestamp()"),
+    }  # fmt: skip
+    change = Change(to=Status.FAILED, attempt=attempt, only_if=(STILL_EXPIRED,), assign=assign, notes=notes)
+    return moves.apply(task_id, change) is not None
+
+
+def sweep_for_ever(stop: threading.Event) -> None:
+    """Body of the sweeper thread. The interval is jittered by half, so that workers do not sweep in step."""
+    while not stop.wait(settings.TASK_SWEEP_SECONDS * random.uniform(0.5, 1.5)):
+        try:
+            sweep()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("sweep_failed", error=type(error).__name__)
+        except Exception:
+            log.exception("sweep_failed")
