@@ -116,13 +116,14 @@ class Task(models.Model):
         ]  # fmt: skip
         constraints = [
             models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
+            # A NULL in a comparison passes a check, so each NULL is spelled out.
             models.CheckConstraint(
-                condition=Q(status=Status.WAITING, waiting_on__in=WaitingOn.values)
+                condition=Q(status=Status.WAITING, waiting_on__isnull=False, waiting_on__in=WaitingOn.values)
                 | (~Q(status=Status.WAITING) & Q(waiting_on__isnull=True)),
                 name="task_waits_for_something",
             ),
             models.CheckConstraint(
-                condition=Q(status=Status.FAILED, error_code__in=ErrorCode.values, error_message__isnull=False)
+                condition=Q(status=Status.FAILED, error_code__isnull=False, error_code__in=ErrorCode.values, error_message__isnull=False)
                 | (~Q(status=Status.FAILED) & Q(error_code__isnull=True, error_message__isnull=True)),
                 name="task_failed_with_reason",
             ),
