@@ -112,8 +112,10 @@ class Task(models.Model):
             models.Index(fields=["queue", "rung_at"], name="task_rung",
                          condition=Q(status=Status.PENDING, rung_at__isnull=False)),
             models.Index(fields=["id"], name="task_running", condition=Q(status=Status.RUNNING)),
+            models.Index(fields=["name"], name="task_named", opclasses=["varchar_pattern_ops"], condition=~Q(name="")),
             GinIndex(OpClass(F("metadata"), name="jsonb_path_ops"), name="task_metadata"),
         ]  # fmt: skip
+        permissions = [("cancel_task", "Can cancel task"), ("retry_task", "Can retry task")]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
             # A NULL in a comparison passes a check, so each NULL is spelled out.
@@ -181,6 +183,10 @@ class Step(models.Model):
 
     class Meta:
         ordering = ["task", "seq"]
+        indexes = [
+            models.Index(fields=["status", "-id"], name="step_trouble",
+                         condition=Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED])),
+        ]  # fmt: skip
         constraints = [
             models.UniqueConstraint(fields=["task", "seq"], name="step_once"),
             models.CheckConstraint(condition=Q(seq__gte=1), name="step_from_1"),
