@@ -1,0 +1,75 @@
+"""A version's configuration, a task's overrides and its input, put together into an agent ready to run."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from agents import opening, planners
+from agents import overrides as changes
+from agents.contract import AgentInvalid, Assembled, Planner
+from agents.tools.registry import REGISTRY
+from llm import providers
+from llm.errors import UnknownModel
+from llm.messages import ModelSettings, ToolSpec
+
+
+def assemble(
+    slug: str,
+    config: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    input_data: Mapping[str, Any],
+) -> Assembled:
+    """The agent as this task runs it; of several limits the tightest. Queries nothing, calls nothing.
+
+    All four were checked when they were accepted. Raises AgentInvalid for what is no longer there, naming it.
+    """
+    name = overrides.get("planner") or config.get("planner") or planners.DEFAULT_PLANNER
+    return Assembled(
+        planner=_planner(slug, name),
+        opening=opening.messages(config.get("instructions", ""), input_data),
+        settings=_settings(slug, config, overrides),
+        tools=_tools(slug, config.get("tools", ())) if name in planners.CALLS_TOOLS_NATIVELY else (),
+        limits=changes.tightest(config.get("limits", {}), overrides.get("limits", {}), limits),
+    )
+
+
+def _planner(slug: str, name: str) -> Planner:
+    try:
+        return planners.planner(name)
+    except KeyError:
+        known = ", ".join(planners.PLANNERS)
+        raise AgentInvalid(f"Agent {slug!r}: there is no planner {name!r}; there are {known}.") from None
+
+
+def _tools(slug: str, wanted: Any) -> tuple[ToolSpec, ...]:
+    gone = [name for name in wanted if not REGISTRY.matching(name)]
+    if gone:
+        names = ", ".join(map(repr, gone))
+        raise AgentInvalid(f"Agent {slug!r}: {names} names no tool of this worker; take it out of the agent's tools.")
+    return REGISTRY.specs(REGISTRY.resolve(wanted))
+
+
+def _settings(slug: str, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelSettings:
+    stop = config.get("stop", ())
+    kept = ("top_p", "top_k", "seed", "call_timeout_seconds", "api_base", "provider_options")
+    changed = ("temperature", "max_output_tokens")
+    return ModelSettings(
+        model=_model(slug, config, overrides),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        **{key: config[key] for key in kept if key in config},
+        **{key: {**config, **overrides}[key] for key in changed if key in config or key in overrides},
+    )
+
+
+def _model(slug: str, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """The model to call. One that cannot exist is refused before any step, also when the planner calls none."""
+    model = config.get("model", settings.LLM_DEFAULT_MODEL)
+    resolved = providers.resolve(model, overrides.get("llm_provider", ""), overrides.get("llm_model", ""))
+    try:
+        providers.check(resolved)
+    except UnknownModel as error:
+        raise AgentInvalid(f"Agent {slug!r}: {error}") from None
+    return resolved

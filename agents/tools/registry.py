@@ -1,0 +1,137 @@
+"""The one door to tools: typed functions, their schemas, and every call checked, timed and made storable."""
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
+
+from agents.contract import Effect, Observation
+from agents.tools.output import failure, success, text_of
+from agents.tools.signature import ArgumentsInvalid, Tool
+from llm.messages import ToolRequest, ToolSpec
+
+__all__ = ["REGISTRY", "Listed", "Registry", "ToolError", "act", "names", "specs", "text_of", "tool"]
+
+log = logging.getLogger(__name__)
+Function = TypeVar("Function", bound=Callable[..., Any])
+FAULTS = (Exception, SystemExit, asyncio.CancelledError)  # of a tool: none of them may end the worker's thread
+
+
+class ToolError(Exception):
+    """The tool cannot do what it was asked; the message is written for the model."""
+
+
+class Listed(NamedTuple):
+    """A tool as lists show it, known without building its schema."""
+
+    name: str
+    description: str
+    effect: Effect
+
+
+class Registry:
+    """Tools by name. Filled when modules are imported, read by many threads."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, Tool] = {}
+
+    def tool(
+        self, *, effect: Effect, timeout_seconds: float, in_worker: bool, untrusted: bool = False
+    ) -> Callable[[Function], Function]:
+        """Register a typed function under its own name; its docstring is what the model reads.
+
+        `effect` says what a second call would do: nothing (`none`), the same again (`idempotent`), the same for
+        the same key (`keyed`), or it again (`once`). `untrusted` marks output that comes from outside.
+        """
+        if not in_worker:
+            raise NotImplementedError("Only in_worker=True tools can be registered: there is no tool process yet.")
+        if timeout_seconds <= 0:
+            raise ValueError(f"timeout_seconds={timeout_seconds} is not above 0")
+
+        def register(function: Function) -> Function:
+            made = Tool(function, effect, timeout_seconds, untrusted)
+            if made.name in self._tools:
+                raise ValueError(f"A tool called {made.name!r} is already registered; give this one another name.")
+            self._tools[made.name] = made
+            return function
+
+        return register
+
+    def names(self) -> list[Listed]:
+        """Every tool with its description and effect, by name; cheap, no schema is built."""
+        return [Listed(name, tool.description, tool.effect) for name, tool in sorted(self._tools.items())]
+
+    def matching(self, pattern: str) -> list[str]:
+        """The names that a name or a pattern such as `*_numbers` stands for, sorted; empty when none."""
+        return sorted(name for name in self._tools if fnmatchcase(name, pattern))
+
+    def resolve(self, patterns: Iterable[str]) -> tuple[str, ...]:
+        """The names that these names and patterns stand for, each once, in the order given."""
+        return tuple(dict.fromkeys(name for pattern in patterns for name in self.matching(pattern)))
+
+    def specs(self, names: Iterable[str]) -> tuple[ToolSpec, ...]:
+        """The tools as a model sees them. Raises KeyError for a name that is not registered."""
+        return tuple(self._tools[name].spec for name in names)
+
+    def act(self, request: ToolRequest, allowed: frozenset[str], timeout_seconds: float) -> Observation:
+        """Call a tool. Whatever goes wrong with it is a failed Observation that tells the model the cure."""
+        tool = self._tools.get(request.name) if request.name in allowed else None
+        if tool is None:
+            return failure(_unknown(request.name, allowed))
+        if request.arguments is None:
+            return failure(f"The arguments of {tool.name} could not be read ({request.error or 'not a JSON object'}). "
+                           "Call it again with one complete JSON object.")  # fmt: skip
+        try:
+            arguments = tool.read(request.arguments)
+        except ArgumentsInvalid as error:
+            return failure(f"{tool.name}: {error}")
+        return _call(tool, arguments, min(tool.timeout_seconds, timeout_seconds))
+
+
+def _call(tool: Tool, arguments: dict[str, Any], timeout_seconds: float) -> Observation:
+    began = time.monotonic()
+    try:
+        value = _run(tool, arguments, timeout_seconds)
+    except ToolError as error:
+        return failure(f"{tool.name}: {error}")
+    except FAULTS as error:
+        if isinstance(error, TimeoutError) and time.monotonic() - began >= timeout_seconds:
+            return failure(_too_slow(tool, timeout_seconds))
+        log.warning("tool %s failed", tool.name, exc_info=True)
+        return failure(f"{tool.name} failed: {type(error).__name__}: {error}")
+    if time.monotonic() - began > timeout_seconds:
+        return failure(_too_slow(tool, timeout_seconds))
+    try:
+        return success(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return failure(f"{tool.name} returned something that is not JSON: {error}")
+
+
+def _run(tool: Tool, arguments: dict[str, Any], timeout_seconds: float) -> Any:
+    """An async function is cancelled at its timeout; a sync one is bounded by construction, and judged after."""
+    if not tool.is_async:
+        return tool.function(**arguments)
+
+    async def bounded() -> Any:
+        return await asyncio.wait_for(tool.function(**arguments), timeout_seconds)
+
+    return asyncio.run(bounded())
+
+
+def _unknown(name: str, allowed: frozenset[str]) -> str:
+    yours = ", ".join(sorted(allowed)) or "none"
+    return f"There is no tool called {name[:200]!r}. Your tools: {yours}."
+
+
+def _too_slow(tool: Tool, timeout_seconds: float) -> str:
+    return f"{tool.name} took longer than its {timeout_seconds:g} seconds and was given up."
+
+
+REGISTRY = Registry()
+tool = REGISTRY.tool
+names = REGISTRY.names
+specs = REGISTRY.specs
+act = REGISTRY.act
