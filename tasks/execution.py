@@ -17,6 +17,7 @@ from agents.tools import registry
 from llm import gateway
 from llm.errors import ModelError
 from llm.messages import ModelCall, Reply, ToolRequest, Usage
+from llm.storable import clean
 from tasks import bell, moves
 from tasks.journal import Cancelled, Fenced, Journal, Nondeterminism, Released
 from tasks.leases import LEASES, Held
@@ -114,8 +115,7 @@ def _finish(journal: Journal, outcome: Outcome) -> None:
         journal.finish(Status.COMPLETED, note=note, result=result)
         return
     note = Note(EventType.TASK_FAILED, {"error_code": outcome.error_code, "error_message": outcome.detail})
-    message = outcome.detail.replace("\x00", "\ufffd")
-    journal.finish(Status.FAILED, note=note, error_code=outcome.error_code, error_message=message)
+    journal.finish(Status.FAILED, note=note, error_code=outcome.error_code, error_message=clean(outcome.detail))
     log.info("task_failed", error_code=outcome.error_code)
 
 

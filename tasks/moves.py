@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connection
 from psycopg import sql
 
+from llm.storable import clean_json
 from tasks.states import FINAL, MOVES, EventType, Status
 
 LIVE = frozenset(Status) - FINAL
@@ -152,21 +153,19 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
 
 
 def storable_json(value: Any) -> str:
-    """JSON text that PostgreSQL takes as jsonb: no NUL, no lone surrogate, no NaN (ValueError)."""
+    """JSON text that PostgreSQL takes as jsonb: no NUL, no lone surrogate; ValueError for NaN."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    if "\\u0000" in text:
-        text = json.dumps(_without_nul(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace").decode("utf-8")
+    if "\\u0000" in text or not _is_utf8(text):
+        text = json.dumps(clean_json(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text
 
 
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, Mapping):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nul(item) for item in value]
-    return value
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fields(step: Begun | Ended) -> dict[str, Any]:

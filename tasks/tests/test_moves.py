@@ -122,4 +122,4 @@ def test_text_that_postgresql_cannot_store_is_replaced_not_refused() -> None:
     task = TaskFactory()
     change = Change(notes=(Note(EventType.TASK_CANCELLING, {"by": "a\x00b\ud800c"}),))
     assert moves.apply(task.id, change)
-    assert Event.objects.get(task=task).data == {"by": "a\ufffdb?c"}
+    assert Event.objects.get(task=task).data == {"by": "a\ufffdb\ufffdc"}
