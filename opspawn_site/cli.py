@@ -1,6 +1,146 @@
-"""The fleet's own commands."""
-COMMANDS: dict[str, object] = {}
+"""The fleet's own commands, parsed before Django starts so that they can prepare its environment."""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from opspawn_site.environment import SettingError, load_dotenv
+from opspawn_site.fleet.errors import FleetError, NoFleet
+from opspawn_site.fleet.folder import REPOSITORY, DataFolder
 
 
 def run(arguments: list[str]) -> int:
-    raise NotImplementedError
+    """Run a fleet command; what a person can put right is one line on standard error and exit code 1."""
+    try:
+        load_dotenv(REPOSITORY / ".env")
+        if arguments[0] == "test":  # everything after it belongs to pytest, --help too
+            return test(arguments[1:])
+        options = parser().parse_args(arguments)
+        return COMMANDS[arguments[0]](options)
+    except (FleetError, SettingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="opspawn")
+    commands = top.add_subparsers(dest="command", required=True)
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--data-dir", metavar="D", help="the fleet's data folder (default: .opspawn in the repository)")
+    for add in (_demo, _up, _doctor, _submit, _apikey):
+        add(commands, folder)
+    return top
+
+
+def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("demo", parents=[folder], help="start everything and follow one agent task")
+    command.add_argument("--once", action="store_true", help="exit when the task ends: 0 if it completed, 1 if not")
+    command.add_argument("--model", metavar="M", help="ask this model instead of the scripted one")
+    command.add_argument("--json", action="store_true", help="JSON lines")
+    command.add_argument("--reset", action="store_true", help="remove all data of the data folder first")
+
+
+def _up(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("up", parents=[folder], help="start everything and keep it running")
+    command.add_argument("--port", type=_port, metavar="P", help="of the API and the admin (default: from 8000 up)")
+    command.add_argument("--flower-port", type=_port, metavar="F", help="of Flower (default: from 5555 up)")
+    command.add_argument("--workers", type=_workers, default=1, metavar="N", help="worker processes (default: 1)")
+    command.add_argument("--json", action="store_true", help="print one JSON line when ready")
+
+
+def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("doctor", parents=[folder], help="check this installation and its fleet")
+    command.add_argument("--deep", action="store_true", help="also ask a worker on each queue")
+
+
+def _submit(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("submit", parents=[folder], help="submit a task to the running fleet")
+    command.add_argument("agent", metavar="AGENT", help="slug, or slug@version")
+    command.add_argument("prompt")
+    command.add_argument("--follow", action="store_true", help="show its steps and exit when it ends")
+
+
+def _apikey(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("apikey", parents=[folder], help="make an API key and print it once")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--scope", action="append", metavar="S", help="may be repeated (default: submit and read)")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: use 1 to 65535")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers: use 1 to 64")
+    return int(text)
+
+
+def up(options: argparse.Namespace) -> int:
+    from opspawn_site.fleet import start
+    from opspawn_site.fleet.progress import progress
+
+    asked = start.Options(DataFolder(options.data_dir), options.port, options.flower_port, options.workers)
+    return start.up(asked, progress(options.json))
+
+
+def demo(options: argparse.Namespace) -> int:
+    from opspawn_site.fleet import demo
+
+    return demo.run(DataFolder(options.data_dir), demo.Wish(options.once, options.model, options.json, options.reset))
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from opspawn_site.fleet import doctor
+
+    return doctor.run(DataFolder(options.data_dir), deep=options.deep)
+
+
+def submit(options: argparse.Namespace) -> int:
+    from opspawn_site.fleet.follow import submit
+
+    folder = DataFolder(options.data_dir)
+    line = folder.running()
+    if line is None:
+        raise NoFleet(folder.path)
+    return submit(line, options.agent, options.prompt, follow=options.follow)
+
+
+def apikey(options: argparse.Namespace) -> int:
+    """Works on the running fleet's database, or on the one that DATABASE_URL names."""
+    from opspawn_site.fleet.backing import adopt
+
+    folder = DataFolder(options.data_dir)
+    if not adopt(folder):
+        raise NoFleet(folder.path)
+    import django
+
+    django.setup()
+    from django.db import DatabaseError
+
+    from tasks import keys
+    from tasks.models import DEFAULT_SCOPES
+
+    try:
+        _, token = keys.issue(options.name, options.scope or DEFAULT_SCOPES)
+    except ValueError as error:
+        raise FleetError(f"--scope: {error}") from None
+    except DatabaseError as error:
+        raise FleetError(f"the key was not made: {' '.join(str(error).split())}") from None
+    print(token)
+    return 0
+
+
+def test(arguments: list[str]) -> int:
+    """Become pytest, in the repository's root; opspawn_site/testing.py starts what the tests need."""
+    os.chdir(REPOSITORY)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])  # noqa: S606
+
+
+Command = Callable[[argparse.Namespace], int]
+COMMANDS: dict[str, Command] = {"demo": demo, "up": up, "doctor": doctor, "submit": submit, "apikey": apikey}
+NAMES = (*COMMANDS, "test")
