@@ -19,8 +19,11 @@ def wrong(name: str, value: str, cure: str) -> SettingError:
 
 
 def load_dotenv(path: pathlib.Path) -> None:
-    """Take `NAME=value` lines of a `.env` file into the environment; what is already set there wins."""
-    if not path.is_file():
+    """Take `NAME=value` lines of a `.env` file into the environment; what is already set there wins.
+
+    A test run sets OPSPAWN_DOTENV=off, for itself and the processes it starts, and is the same for everybody.
+    """
+    if os.environ.get("OPSPAWN_DOTENV") == "off" or not path.is_file():
         return
     from dotenv import dotenv_values
 

@@ -54,7 +54,8 @@ def _make(environment: pathlib.Path, wanted: pathlib.Path) -> int:
         print(f"opspawn: making .venv with Python {sys.version.split()[0]} ({sys.executable})", flush=True)
         if not _make_environment(environment, uv):
             return 1
-    print(f"opspawn: installing requirements.txt with {'uv' if uv else 'pip'}; the first time takes minutes", flush=True)
+    with_what = "uv" if uv else "pip"
+    print(f"opspawn: installing requirements.txt with {with_what}; the first time takes minutes", flush=True)
     if not _install(environment, wanted, uv):
         return _fail("the installation failed; its own words are above. Run the command again to repair it")
     draft = environment / f"requirements.{os.getpid()}"
