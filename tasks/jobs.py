@@ -54,7 +54,8 @@ def _ask_database() -> None:
 
 def _ask_redis(job: Job) -> None:
     with job.app.connection_for_read() as broker:
-        broker.default_channel.client.ping()
+        channel: Any = broker.default_channel
+        channel.client.ping()
 
 
 def _milliseconds(ask: Any) -> float:

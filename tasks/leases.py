@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -103,7 +104,7 @@ class Leases:
 
 
 def _query(statement: str, helds: list[Held], **values: float) -> dict[str, bool]:
-    ids = {"ids": [held.task_id for held in helds], "attempts": [held.attempt for held in helds]}
+    ids: dict[str, Any] = {"ids": [held.task_id for held in helds], "attempts": [held.attempt for held in helds]}
     with connection.cursor() as cursor:
         cursor.execute(statement, ids | values)
         return {row[0]: bool(row[-1]) for row in cursor.fetchall()}

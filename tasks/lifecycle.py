@@ -132,14 +132,14 @@ def _create(submission: Submission, version: AgentVersion, retry_of: Task | None
     with transaction.atomic():
         task = Task.objects.create(
             agent=version.agent, version=version, api_key=submission.api_key, submitted_by=submission.submitted_by,
-            task_type=submission.task_type, name=submission.name, input_data=submission.input_data,
-            overrides=overrides.merge(submission.input_data, submission.overrides), limits=submission.limits,
-            metadata=submission.metadata, session_id=submission.session_id, priority=submission.priority,
+            task_type=submission.task_type, name=submission.name, input_data=dict(submission.input_data),
+            overrides=overrides.merge(submission.input_data, submission.overrides), limits=dict(submission.limits),
+            metadata=dict(submission.metadata), session_id=submission.session_id, priority=submission.priority,
             scheduled_at=submission.scheduled_at, queue=version.config.get("queue", "default"),
             retry_of=retry_of, last_seq=1,
         )  # fmt: skip
-        Event.objects.create(task=task, seq=1, type=created.type, at=task.created_at, data=created.data)
-        if submission.idempotency_key:
+        Event.objects.create(task=task, seq=1, type=created.type, at=task.created_at, data=dict(created.data))
+        if submission.idempotency_key and submission.api_key:
             IdempotencyKey.objects.create(
                 api_key=submission.api_key, key=submission.idempotency_key,
                 body_digest=submission.body_digest, task=task,

@@ -134,7 +134,7 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
         "ended": storable_json([_fields(ended) for ended in change.ended]),
         "started": storable_json([_fields(begun) for begun in change.begun]),
     }
-    assignments = [sql.SQL("")]
+    assignments: list[sql.Composable] = [sql.SQL("")]
     for column, value in assign.items():
         assignments.append(sql.SQL("{} = {}").format(sql.Identifier(column), _expression(column, value, values)))
     conditions = list(change.only_if)
