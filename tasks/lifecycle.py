@@ -6,11 +6,11 @@ from functools import partial
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F
+from psycopg import sql
 
 from agents import overrides
 from agents.errors import AgentArchived, FieldProblem, UnknownAgent
 from agents.models import AgentVersion
-from psycopg import sql
 from tasks import bell, moves
 from tasks.errors import AlreadyFinal, IdempotencyConflict, NotFinal, SubmissionInvalid, UnknownTask
 from tasks.models import ApiKey, Event, IdempotencyKey, Task
