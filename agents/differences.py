@@ -1,0 +1,50 @@
+"""What changed between two configurations, as lines that people read."""
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Sign = Literal["plus", "minus", "same"]
+LINES_SHOWN = 200  # of one key; the versions themselves hold the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key (`limits.max_steps`) and its lines, each taken away, added or kept for orientation."""
+
+    key: str
+    lines: tuple[tuple[Sign, str], ...]
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
+    """In the order of the keys; empty when nothing changed."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
+    return [Difference(key, tuple(_lines(_text(old, key), _text(new, key)))[:LINES_SHOWN]) for key in changed]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(config: Mapping[str, Any], key: str) -> list[str]:
+    if key not in config:
+        return []
+    value = config[key]
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return shown.splitlines() or [""]
+
+
+def _lines(old: list[str], new: list[str]) -> Iterator[tuple[Sign, str]]:
+    for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
+        if line.startswith("@@"):
+            continue
+        sign: Sign = "plus" if line[0] == "+" else "minus" if line[0] == "-" else "same"
+        yield sign, line[1:]

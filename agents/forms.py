@@ -1,0 +1,260 @@
+"""The typed form of an agent: one field per key of its configuration, each with its own problems beside it."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.utils.html import format_html
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
+
+from agents import config as configuration
+from agents.models import Agent
+from agents.planners import DEFAULT_PLANNER, PLANNERS
+from agents.tools.registry import REGISTRY
+
+KEYS = (
+    "model", "instructions", "planner", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop",
+    "call_timeout_seconds", "api_base", "provider_options", "tools", "queue",
+)  # fmt: skip
+LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens")
+ABSENT = (None, "", [], {})
+EFFECTS = {
+    "none": "only reads or computes",
+    "idempotent": "may be repeated",
+    "keyed": "repeated with the same key",
+    "once": "acts on the world once",
+}
+
+
+class LongText(forms.CharField):
+    """Text as it was typed; a browser's CRLF is LF, so that saving without an edit changes nothing."""
+
+    def __init__(self, rows: int, **options: Any) -> None:
+        super().__init__(required=False, strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": rows}), **options)
+
+    def to_python(self, value: Any) -> str:
+        return super().to_python(value).replace("\r\n", "\n")
+
+
+class Lines(LongText):
+    """A list of strings, one a line, with `\\n` for a line break inside one; empty lines are left out."""
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return "\n".join(line.replace("\\", "\\\\").replace("\n", "\\n") for line in value)
+
+    def clean(self, value: Any) -> list[str]:
+        lines = (line for line in super().clean(value).split("\n") if line)
+        return [line.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\") for line in lines]
+
+
+class JSONObject(forms.JSONField):
+    """A JSON object, shown indented."""
+
+    def prepare_value(self, value: Any) -> Any:
+        shown = super().prepare_value(value)
+        if isinstance(value, Mapping):
+            shown = json.dumps(value, ensure_ascii=False, indent=2) if value else ""
+        return shown
+
+    def clean(self, value: Any) -> dict[str, Any] | None:
+        cleaned = super().clean(value)
+        if cleaned is not None and not isinstance(cleaned, dict):
+            raise forms.ValidationError('Use a JSON object, for example {"reasoning_effort": "low"}.')
+        return cleaned
+
+
+class ToolBoxes(forms.CheckboxSelectMultiple):
+    option_template_name = "agents/tool_option.html"
+
+
+def whole(help_text: str = "") -> forms.IntegerField:
+    return forms.IntegerField(required=False, help_text=help_text, widget=UnfoldAdminIntegerFieldWidget)
+
+
+def number(help_text: str = "") -> forms.FloatField:
+    return forms.FloatField(required=False, help_text=help_text, widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}))
+
+
+class AgentForm(forms.ModelForm):
+    """`based_on` is the version that was read: a save on top of another one is refused."""
+
+    based_on = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    note = forms.CharField(
+        required=False, max_length=500, widget=UnfoldAdminTextInputWidget,
+        help_text="What this version changes and why; it stands in the version list.",
+    )  # fmt: skip
+    model = forms.CharField(
+        widget=UnfoldAdminTextInputWidget, required=False,
+        help_text="Provider and model, for example openai/gpt-4o-mini or scripted/echo; "
+        f"empty takes {settings.LLM_DEFAULT_MODEL}.",
+    )  # fmt: skip
+    instructions = LongText(10, help_text="The system prompt.")
+    planner = forms.ChoiceField(
+        required=False, widget=UnfoldAdminSelectWidget,
+        choices=[("", f"{DEFAULT_PLANNER} (the default)"), *((name, name) for name in PLANNERS)],
+    )  # fmt: skip
+    temperature = number("0 to 2; empty leaves the provider's default.")
+    top_p = number()
+    top_k = whole()
+    seed = whole()
+    max_output_tokens = whole("Of one model call.")
+    stop = Lines(3, help_text=r"Sequences that end an answer, one a line; \n is a line break.")
+    call_timeout_seconds = number("Of one attempt of one model call.")
+    api_base = forms.CharField(
+        required=False, widget=UnfoldAdminTextInputWidget, label="API base",
+        help_text="Only for superusers: the provider's key travels to this address.",
+    )  # fmt: skip
+    provider_options = JSONObject(
+        required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 5}),
+        help_text="Passed on to the provider; for scripted/list it holds the script.",
+    )  # fmt: skip
+    tools = forms.MultipleChoiceField(required=False, widget=ToolBoxes, help_text="What is not ticked is neither offered nor run.")
+    limits_max_steps = whole("Model and tool calls together; empty is 50.")
+    limits_timeout_seconds = number("Running time; empty is 600.")
+    limits_max_tool_calls = whole()
+    limits_max_tokens = whole()
+    queue = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
+    description = LongText(2, max_length=4000)
+
+    class Meta:
+        model = Agent
+        fields = ("slug", "description", "archived")
+        widgets = {"slug": UnfoldAdminTextInputWidget, "archived": UnfoldBooleanSwitchWidget}
+
+    superuser = False  # set per request
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.before = self._published()
+        self.fields["tools"].choices = tool_choices(self.before.get("tools") or [])
+        self.fields["queue"].choices = [("", "default (the default)"), *((name, name) for name in settings.WORKER_QUEUES)]
+        self.fields["api_base"].disabled = not self.superuser
+        self.initial |= {"based_on": self.instance.version, **initial_of(self.before)}
+
+    def _published(self) -> dict[str, Any]:
+        if self.instance.pk is None:
+            return {}
+        version = self.instance.versions.filter(version=self.instance.version).first()
+        return version.config if version else {}
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that the form holds; keys that it does not show are kept."""
+        given = self.cleaned_data
+        shown = {key: _kept(self.before, key, given.get(key)) for key in KEYS}
+        shown["tools"] = _in_order(self.before.get("tools"), shown["tools"])
+        if shown["stop"] == [self.before.get("stop")]:
+            shown["stop"] = self.before["stop"]  # one sequence may be written without a list
+        limits = self.before.get("limits") or {}
+        asked = {key: _kept(limits, key, given.get(f"limits_{key}")) for key in LIMITS}
+        shown["limits"] = _kept(self.before, "limits", _present({**limits, **asked}, limits))
+        return _present({**self.before, **shown}, self.before)
+
+    def patch(self) -> dict[str, Any]:
+        """The merge patch (RFC 7396) from what is published to what the form holds."""
+        changed = {"config": merge_patch(self.before, self.config())}
+        changed |= {key: self.cleaned_data[key] for key in ("description", "archived") if key in self.changed_data}
+        return {key: value for key, value in changed.items() if value != {}}
+
+    def clean(self) -> dict[str, Any]:
+        super().clean()
+        config = self.config()
+        for problem in configuration.check(config):
+            self._tell(problem.pointer, problem.detail)
+        if not self.superuser:
+            for pointer in configuration.needs_admin(config, before=self.before):
+                self._tell(pointer, "Only a superuser may set an address: the provider's key travels to it.")
+        self._refuse_stale()
+        return self.cleaned_data
+
+    def _tell(self, pointer: str, detail: str) -> None:
+        field = field_of(pointer, self.fields)
+        if field is None or field not in self.errors:
+            inside = pointer.count("/") > 2 and field in ("tools", "provider_options")
+            self.add_error(field, f"{pointer.split('/', 3)[3]}: {detail}" if inside else detail)
+
+    def _refuse_stale(self) -> None:
+        if self.instance.pk is None:
+            return
+        read = self.cleaned_data.get("based_on")
+        latest = self.instance.versions.order_by("-version").first()
+        if latest and latest.version != read:
+            self.add_error(None, (
+                f"{latest.created_by} published version {latest.version} after you opened version {read}. "
+                "Nothing was saved: copy what you changed, reload this page and apply it there."
+            ))  # fmt: skip
+
+
+def initial_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as the form's fields hold it."""
+    limits = config.get("limits") or {}
+    shown = {key: config[key] for key in KEYS if key in config}
+    if isinstance(shown.get("stop"), str):
+        shown["stop"] = [shown["stop"]]
+    return shown | {f"limits_{key}": limits.get(key) for key in LIMITS}
+
+
+def tool_choices(chosen: list[str]) -> list[tuple[str, str]]:
+    """Every tool with what it does, and what was chosen by pattern or is not installed: it can be unticked."""
+    known = [(tool.name, _tool_label(tool.name, tool.description, EFFECTS[tool.effect])) for tool in REGISTRY.names()]
+    others = [name for name in chosen if name not in dict(known)]
+    return known + [(name, _tool_label(name, "", _stands_for(name))) for name in others]
+
+
+def field_of(pointer: str, fields: Mapping[str, Any]) -> str | None:
+    """The field that a problem's pointer means: `/config/limits/max_steps` is `limits_max_steps`; None is the form."""
+    parts = pointer.strip("/").split("/")[1:]
+    for name in ("_".join(parts[:2]), parts[0] if parts else ""):
+        if name in fields:
+            return name
+    return None
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The RFC 7396 patch that makes `after` of `before`."""
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if inner := merge_patch(old, value):
+                patch[key] = inner
+        elif key not in before or old != value:
+            patch[key] = value
+    return patch
+
+
+def _kept(before: Mapping[str, Any], key: str, value: Any) -> Any:
+    """An empty field is no change where the key was as good as empty."""
+    old = before.get(key)
+    return old if value in ABSENT and old in ABSENT else value
+
+
+def _present(values: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that are empty, but for those that were published empty."""
+    return {key: value for key, value in values.items() if value not in ABSENT or before.get(key, ...) == value}
+
+
+def _in_order(before: list[str] | None, chosen: list[str] | None) -> list[str] | None:
+    """The order of the boxes is no change: what was chosen before keeps its place."""
+    old, new = before or [], chosen or []
+    return [name for name in old if name in new] + [name for name in new if name not in old] or chosen
+
+
+def _stands_for(name: str) -> str:
+    names = REGISTRY.matching(name)
+    return f"stands for {', '.join(names)}" if names else "not installed"
+
+
+def _tool_label(name: str, description: str, effect: str) -> str:
+    return format_html("<b>{}</b> <small>{}</small>", name, " · ".join(filter(None, (description.split("\n")[0], effect))))
