@@ -57,3 +57,9 @@ class ConfigInvalid(AgentError):
     """The configuration is not valid; `problems` holds every reason."""
 
     code = "invalid"
+
+
+class AdminNeeded(AgentError):
+    """Only a key with the scope admin may set that; `problems` names the places."""
+
+    code = "permission_denied"

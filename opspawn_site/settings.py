@@ -8,6 +8,7 @@ import secrets
 from urllib.parse import unquote, urlsplit
 
 from opspawn_site.environment import Environment, SettingError, load_dotenv, wrong
+from opspawn_site.navigation import UNFOLD  # noqa: F401 - django-unfold reads it here
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
 load_dotenv(BASE_DIR / ".env")
@@ -107,7 +108,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "auditlog.middleware.AuditlogMiddleware",
+    "opspawn_site.audit.audit_middleware",
 ]
 ROOT_URLCONF = "opspawn_site.urls"
 ASGI_APPLICATION = "opspawn_site.asgi.application"
@@ -167,6 +168,9 @@ DATABASES = {
     }
 }
 
+# The admin; opspawn_site/navigation.py holds UNFOLD.
+DATE_FORMAT, TIME_FORMAT, DATETIME_FORMAT = "Y-m-d", "H:i:s", "Y-m-d H:i:s"
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["opspawn_site.rest.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["opspawn_site.rest.permissions.HasScopes"],
@@ -177,6 +181,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "opspawn_site.rest.schema.OperationSchema",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "opspawn_site.rest.negotiation.AlwaysJSON",
     "EXCEPTION_HANDLER": "opspawn_site.rest.problems.exception_handler",
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is a 405
     "UNAUTHENTICATED_USER": None,
     "COERCE_DECIMAL_TO_STRING": True,
 }
@@ -192,6 +197,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"TaskStatus": "tasks.states.Status", "StepStatus": "tasks.states.StepStatus"},
 }
 
 # Celery. A message is a doorbell with a task id: acknowledged early, never retried, no result.

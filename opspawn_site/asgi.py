@@ -1,0 +1,158 @@
+"""The web process: requests run in Django's WSGI handler on threads; one that is held waits here without a thread.
+
+Every view and most middleware are synchronous. Django's ASGI handler starts a thread for each such request and
+keeps it while an asynchronous view waits; docs/decisions/0003 has the figures.
+"""
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opspawn_site.settings")
+handler = get_wsgi_application()
+
+from django.conf import settings  # noqa: E402
+from django.urls import get_resolver  # noqa: E402
+
+from opspawn_site.rest.request_id import ARRIVED, TOO_LARGE  # noqa: E402
+from tasks.watch import HOLD  # noqa: E402
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# More threads than database connections (20): while PostgreSQL is away each request takes its 3 s of patience.
+THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="request")
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Disconnected(Exception):
+    """The client went away."""
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    if scope["type"] == "http":
+        try:
+            await answer_to(scope, receive, send)
+        except Disconnected:
+            pass  # nobody is there to be told
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            _ = get_resolver().url_patterns  # the first request does not pay for importing the views
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+async def answer_to(scope: Scope, receive: Receive, send: Send) -> None:
+    environ = environ_of(scope)
+    body = await body_of(scope, receive, settings.REQUEST_MAX_BYTES)
+    environ[ARRIVED] = time.perf_counter()
+    if body is None:
+        environ[TOO_LARGE] = True
+    answer = await run(environ, body or b"")
+    if environ.get(HOLD):
+        await hold(environ[HOLD], receive)
+        again = environ_of(scope) | {ARRIVED: environ[ARRIVED], HOLD: None}  # not a second time
+        answer = await run(again, body or b"")
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def hold(wait: Callable[[], Awaitable[None]], receive: Receive) -> None:
+    """Await what the view waits for, or raise Disconnected when the client goes first."""
+    waiting = asyncio.ensure_future(wait())
+    leaving = asyncio.ensure_future(receive())  # after the body, the next message is the disconnect
+    try:
+        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise Disconnected
+        await waiting
+    finally:
+        waiting.cancel()
+        leaving.cancel()
+
+
+async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes | None:
+    """The whole body, or None as soon as it is known to be larger than the limit, chunked or not."""
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    if declared.isdigit() and int(declared) > limit:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def run(environ: dict[str, Any], body: bytes) -> Answer:
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    return await asyncio.get_running_loop().run_in_executor(THREADS, call, environ)
+
+
+def call(environ: dict[str, Any]) -> Answer:
+    """One request through Django, its answer collected: every answer is small or a static file."""
+    started: list[Any] = []
+    response = handler(environ, lambda status, headers, *_: started.extend((status, headers)))
+    try:
+        body = b"".join(response)
+    finally:
+        response.close()  # type: ignore[attr-defined]  # ends the request: connections go back to the pool
+    status, headers = started
+    return Answer(int(status[:3]), [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], body)
+
+
+def environ_of(scope: Scope) -> dict[str, Any]:
+    """PEP 3333's environ of an ASGI scope. Header names with `_` are dropped: they would pass for those with `-`."""
+    server = scope.get("server") or ("localhost", 80)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope["path"].encode("utf-8", "surrogateescape").decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": str(server[0]),
+        "SERVER_PORT": str(server[1] or 0),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": (scope.get("client") or ("",))[0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").upper(), raw_value.decode("latin-1")
+        if "_" in name:
+            continue
+        key = "CONTENT_TYPE" if name == "CONTENT-TYPE" else "HTTP_" + name.replace("-", "_")
+        joint = "; " if name == "COOKIE" else ","
+        environ[key] = f"{environ[key]}{joint}{value}" if key in environ else value
+    return environ
