@@ -24,6 +24,12 @@ class UnknownModel(ModelError):
     code = "invalid_agent_config"
 
 
+class BadOptions(ModelError):
+    """The agent's provider options cannot be used."""
+
+    code = "invalid_agent_config"
+
+
 class MissingKey(ModelError):
     """The provider's key is not set."""
 
@@ -81,3 +87,7 @@ class Malformed(ModelError):
     """The provider's answer could not be read."""
 
     permanent = False
+
+
+class Abandoned(ModelError):
+    """The call was given up because the task is to stop."""

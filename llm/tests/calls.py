@@ -1,0 +1,41 @@
+"""Calls for the tests of this app."""
+from __future__ import annotations
+
+from typing import Any
+
+from llm.gateway import complete
+from llm.messages import Attempt, Message, ModelCall, ModelSettings, Reply, ToolSpec
+
+KEY = "sk-canary-0123456789abcdef"
+ADD = ToolSpec(
+    "add_numbers",
+    "Adds two numbers.",
+    {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}, "required": ["a", "b"]},
+)
+
+
+def call(model: str, *messages: Message, tools: tuple[ToolSpec, ...] = (), **given: Any) -> ModelCall:
+    """A call of `model`; `tried` and `seconds_left` are the call's, the rest are the model's settings."""
+    own = {name: given.pop(name) for name in ("tried", "seconds_left") if name in given}
+    said = messages or (Message("user", "What is 5 and 3?"),)
+    return ModelCall(ModelSettings(model, **given), said, tools, **own)
+
+
+def scripted(*script: Any, **given: Any) -> ModelCall:
+    return call("scripted/list", provider_options={"script": list(script)}, **given)
+
+
+class Watcher:
+    """What the gateway told while it worked; `stop` is what it is answered."""
+
+    def __init__(self, stop: bool = False) -> None:
+        self.stop = stop
+        self.waits: list[tuple[Attempt, float]] = []
+
+    def told(self, attempt: Attempt, wait_seconds: float) -> None:
+        self.waits.append((attempt, wait_seconds))
+
+
+def ask(asked: ModelCall, watcher: Watcher | None = None) -> Reply:
+    watcher = watcher or Watcher()
+    return complete(asked, on_retry=watcher.told, should_stop=lambda: watcher.stop)

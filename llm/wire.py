@@ -1,0 +1,78 @@
+"""Each thread's own HTTP connections to providers, and what the attempt under way has seen on them.
+
+One httpx pool shared by a hundred threads slows down with the square of its connections, so every thread keeps
+its own, and the connections in it are used again by its later calls.
+"""
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+import httpx
+from litellm.llms.custom_httpx.http_handler import HTTPHandler, get_ssl_configuration
+
+CONNECT_MAX_SECONDS = 10.0
+ANSWER_MAX_BYTES = 32 * 1024 * 1024
+KEEPALIVE_SECONDS = 30.0  # below the idle timeout of the usual providers, so that no dead connection is tried
+
+
+class Line(threading.local):
+    """The calling thread's client. It follows no redirect: a provider's key travels to no other host."""
+
+    def __init__(self) -> None:
+        self.deadline = float("inf")
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.client = HTTPHandler(
+            client=httpx.Client(
+                verify=get_ssl_configuration(),
+                follow_redirects=False,
+                limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=KEEPALIVE_SECONDS),
+                event_hooks={"request": [self._send], "response": [self._receive]},
+            )
+        )
+
+    def begin(self, timeout_seconds: float) -> None:
+        """Forget the attempt before; everything until the next `begin` shares this many seconds."""
+        self.deadline = time.monotonic() + timeout_seconds
+        self.status, self.headers = None, {}
+
+    def left(self) -> float:
+        return max(0.001, self.deadline - time.monotonic())
+
+    def _send(self, request: httpx.Request) -> None:
+        """Set the timeouts here: some of LiteLLM's providers ignore the one they are given."""
+        left = self.left()
+        connect = min(left, CONNECT_MAX_SECONDS)
+        request.extensions["timeout"] = {"connect": connect, "read": left, "write": left, "pool": left}
+
+    def _receive(self, response: httpx.Response) -> None:
+        self.status, self.headers = response.status_code, response.headers
+        response.request.extensions["timeout"]["read"] = self.left()
+        stream = response.stream
+        if isinstance(stream, httpx.SyncByteStream):
+            response.stream = _Bounded(stream, self.deadline)
+
+
+LINE = Line()
+
+
+class _Bounded(httpx.SyncByteStream):
+    """A response body that ends at the deadline, however slowly it drips, and at ANSWER_MAX_BYTES."""
+
+    def __init__(self, stream: httpx.SyncByteStream, deadline: float) -> None:
+        self.stream, self.deadline = stream, deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for chunk in self.stream:
+            size += len(chunk)
+            if size > ANSWER_MAX_BYTES:
+                raise httpx.DecodingError(f"the answer is over {ANSWER_MAX_BYTES} bytes")
+            if time.monotonic() > self.deadline:
+                raise httpx.ReadTimeout("the answer was still arriving at the deadline")
+            yield chunk
+
+    def close(self) -> None:
+        self.stream.close()
