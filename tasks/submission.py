@@ -45,7 +45,7 @@ def problems_of(submission: Submission, agent_config: Mapping[str, Any]) -> list
     """Everything wrong with the submission for an agent of that configuration; empty when it can be accepted."""
     agent_limits = agent_config.get("limits", {})
     return [
-        *config.check_input(submission.input_data, "/input_data"),
+        *config.check_input(submission.input_data, "/input_data", agent_config),
         *config.check_overrides(submission.overrides, agent_config, "/agent_config"),
         *config.check_limits(submission.limits, agent_limits, "/limits"),
         *_labels(submission),

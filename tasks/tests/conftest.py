@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tasks.tests.workers import Worker, running_worker
+
+
+@pytest.fixture(scope="session")
+def worker(django_db_setup: Any, django_db_blocker: Any) -> Iterator[Worker]:
+    """One worker process for the whole run; tests that use it must be transactional."""
+    with django_db_blocker.unblock(), running_worker() as running:
+        yield running
