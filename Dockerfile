@@ -3,6 +3,7 @@ FROM python:3.13-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    MALLOC_ARENA_MAX=2 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     DJANGO_SETTINGS_MODULE=opspawn_site.settings \
@@ -24,4 +25,4 @@ COPY opspawn_site/ opspawn_site/
 
 USER opspawn
 EXPOSE 8000 5555
-CMD ["python", "-m", "uvicorn", "opspawn_site.asgi:application", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["python", "-m", "uvicorn", "opspawn_site.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--no-access-log", "--no-server-header"]

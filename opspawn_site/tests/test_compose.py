@@ -1,6 +1,7 @@
 """docker-compose.yml and the Dockerfile against the Compose Specification, the settings and the real tree."""
 from __future__ import annotations
 
+import asyncio
 import json
 import pathlib
 import re
@@ -12,8 +13,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from django.core.management import get_commands
 from django.urls import resolve
+from django.utils.module_loading import import_string
+from flower.urls import handlers
 
+from opspawn_site.fleet import parts
+from opspawn_site.fleet.folder import DataFolder
 from opspawn_site.tests.declared import ROOT, declared
 
 SCHEMA = pathlib.Path(__file__).parent / "data" / "compose-spec.json"
@@ -137,44 +143,45 @@ def test_the_image_runs_as_a_user_without_rights() -> None:
                for kind, line in instructions())  # fmt: skip
 
 
-def test_each_command_names_a_program_that_the_project_has() -> None:
-    from celery.bin.celery import celery as celery_command
-    from django.core.management import get_commands
+def test_migrate_brings_the_schema_and_the_default_agent() -> None:
+    shell, option, script = services()["migrate"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    steps = [shlex.split(step) for step in script.split("&&")]
+    assert [step[:3] for step in steps] == [["python", "manage.py", "migrate"], ["python", "manage.py", "seed"]]
+    assert {"migrate", "seed"} <= set(get_commands())
 
-    from opspawn_site.asgi import application
-    from opspawn_site.celery import app
 
-    assert callable(application)
-    assert services()["web"]["command"][:4] == ["python", "-m", "uvicorn", "opspawn_site.asgi:application"]
-    assert services()["web"]["command"] == json.loads(dict(instructions())["CMD"])
-    assert services()["migrate"]["command"][:2] == ["python", "manage.py"]
-    assert services()["migrate"]["command"][2] in get_commands()
-    for name in ("worker", "flower"):
+def test_web_serves_the_site_and_is_what_the_image_runs_by_itself() -> None:
+    command = services()["web"]["command"]
+    assert command[:4] == ["python", "-m", "uvicorn", "opspawn_site.asgi:application"]
+    assert asyncio.iscoroutinefunction(import_string("opspawn_site.asgi.application"))
+    assert command == json.loads(dict(instructions())["CMD"])
+    assert "8000" in dict(instructions())["EXPOSE"].split()
+
+
+def test_worker_and_flower_are_started_as_up_starts_them(tmp_path: pathlib.Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.make()
+    for name, by_up in {
+        "worker": parts.worker(folder, "worker", ["${WORKER_QUEUES:-default}"]).arguments[1:],
+        "flower": parts.flower(folder, "0.0.0.0", 5555).arguments[1:],  # noqa: S104
+    }.items():
         command = services()[name]["command"]
-        assert command[:5] == ["python", "-m", "celery", "--app", app_module(app)]
-        assert command[5] == name
-    assert "worker" in celery_command.commands
-
-
-def app_module(app: Any) -> str:
-    from opspawn_site import celery as module
-
-    assert module.app is app
-    return module.__name__
+        assert command[0] == "python"
+        assert command[1:] == [word for word in by_up if not word.startswith("--read_only")]
+    assert services()["flower"]["environment"]["FLOWER_READ_ONLY"] == "true"
 
 
 def test_each_health_check_asks_something_that_answers() -> None:
-    from flower.urls import handlers
-
     checks = {name: " ".join(service["healthcheck"]["test"])
               for name, service in services().items() if "healthcheck" in service}  # fmt: skip
     assert resolve("/readyz")
     assert "http://127.0.0.1:8000/readyz" in checks["web"]
     assert "127.0.0.1" in services()["web"]["environment"]["ALLOWED_HOSTS"].split(",")
     assert "http://127.0.0.1:5555/healthcheck" in checks["flower"]
-    assert any(re.fullmatch(handler[0], "/healthcheck") for handler in handlers)
-    assert "--app opspawn_site.celery inspect ping" in checks["worker"]
-    assert services()["worker"]["command"][-1] == "worker@%h"
+    assert "/healthcheck" in [handler[0] for handler in handlers if isinstance(handler, tuple)]
+    assert "-A opspawn_site.celery inspect ping" in checks["worker"]
+    assert "worker@%h" in services()["worker"]["command"]
     assert "--destination worker@$$HOSTNAME" in checks["worker"]
     assert "pg_isready" in checks["postgres"]
     assert services()["postgres"]["environment"]["POSTGRES_USER"] in checks["postgres"]
