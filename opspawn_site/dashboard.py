@@ -1,0 +1,56 @@
+"""The admin's first page: what ran, what failed, and the one thing to do next."""
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.http import HttpRequest
+from django.utils import timezone
+
+from agents.models import Agent
+from tasks.models import Task
+from tasks.states import Status
+
+COUNT_CAP = 1000
+FAILURES_SHOWN = 8
+CREATED_SINCE = datetime.timedelta(hours=24)
+
+# Each count stops at the cap, on the index of status and id; ids sort by time.
+COUNTS = """
+SELECT status, (SELECT count(*) FROM (
+    SELECT 1 FROM tasks_task WHERE tasks_task.status = each.status AND id >= %s LIMIT %s
+) AS some) FROM unnest(%s::text[]) AS each(status)
+"""
+
+
+def environment(request: HttpRequest) -> list[str]:
+    """The label in the corner: DEBUG is said loudly, else the version."""
+    return ["DEBUG is on", "danger"] if settings.DEBUG else [settings.VERSION, "info"]
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the first page shows to those who may see tasks; at most four queries, each bounded."""
+    if not request.user.has_perm("tasks.view_task"):
+        return context | {"blind": True}
+    failed = Task.objects.filter(status=Status.FAILED).select_related("version__agent")
+    failed = failed.only("id", "name", "error_code", "error_message", "completed_at", "version__version", "version__agent__slug")
+    return context | {
+        "counts": [
+            {"label": status.label, "status": status.value, "count": count, "capped": count >= COUNT_CAP}
+            for status, count in _counts(list(Status))
+        ],
+        "failures": list(failed.order_by("-id")[:FAILURES_SHOWN]),
+        "any_agent": Agent.objects.exists(),
+        "any_task": Task.objects.exists(),
+        "default_agent": settings.DEFAULT_AGENT,
+    }
+
+
+def _counts(statuses: list[Any]) -> list[tuple[Any, int]]:
+    since = f"task_{int((timezone.now() - CREATED_SINCE).timestamp() * 1000):012x}"
+    with connection.cursor() as cursor:
+        cursor.execute(COUNTS, [since, COUNT_CAP, [status.value for status in statuses]])
+        found = dict(cursor.fetchall())
+    return [(status, found[status.value]) for status in statuses]

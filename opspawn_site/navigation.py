@@ -1,0 +1,62 @@
+"""The admin's name, colours and navigation: what django-unfold reads from the settings."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+def may(permission: str) -> Callable[[HttpRequest], bool]:
+    return lambda request: request.user.has_perm(permission)
+
+
+def item(title: str, icon: str, address: str, permission: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{address}_changelist"), "permission": may(permission)}
+
+
+UNFOLD = {
+    "SITE_TITLE": "Opspawn",
+    "SITE_HEADER": "Opspawn",
+    "SITE_SUBHEADER": "Agents as durable tasks",
+    "SITE_URL": "/api/docs/",
+    "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("opspawn/icon.svg")},
+    ],
+    "STYLES": [lambda request: static("opspawn/console.css")],
+    "SHOW_HISTORY": False,  # the audit log has it, with values
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "opspawn_site.dashboard.environment",
+    "DASHBOARD_CALLBACK": "opspawn_site.dashboard.dashboard",
+    "BORDER_RADIUS": "6px",
+    "COLORS": {"primary": {
+        "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#14b8a6",
+        "600": "#0d7a70", "700": "#0f766e", "800": "#115e59", "900": "#134e4a", "950": "#042f2e",
+    }},
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": [
+            {"items": [{"title": "Overview", "icon": "home", "link": reverse_lazy("admin:index")}]},
+            {"title": "Agents", "separator": True, "items": [
+                item("Agents", "smart_toy", "agents_agent", "agents.view_agent"),
+                item("Versions", "history", "agents_agentversion", "agents.view_agentversion"),
+            ]},
+            {"title": "Tasks", "separator": True, "items": [
+                item("Tasks", "task_alt", "tasks_task", "tasks.view_task"),
+                item("Steps", "format_list_numbered", "tasks_step", "tasks.view_step"),
+            ]},
+            {"title": "Operations", "separator": True, "items": [
+                item("Job results", "fact_check", "django_celery_results_taskresult", "django_celery_results.view_taskresult"),
+                item("Audit log", "policy", "auditlog_logentry", "auditlog.view_logentry"),
+            ]},
+            {"title": "Access", "separator": True, "items": [
+                item("API keys", "key", "tasks_apikey", "tasks.view_apikey"),
+                item("Users", "person", "auth_user", "auth.view_user"),
+                item("Groups", "group", "auth_group", "auth.view_group"),
+            ]},
+        ],
+    },
+}  # fmt: skip
