@@ -189,7 +189,7 @@ def _looser(limits: Any, agent_limits: Mapping[str, Any], pointer: str) -> Probl
         FieldProblem(at(pointer, name), "looser_than_agent", f"{limits[name]} is looser than the agent's {own}; "
                      f"use at most {own}, or raise the agent's own limit.")
         for name, own in agent_limits.items()
-        if name in limits and not LIMITS[name].check(limits[name], "") and limits[name] > own
+        if name in limits and name in LIMITS and not LIMITS[name].check(limits[name], "") and limits[name] > own
     ]  # fmt: skip
 
 

@@ -27,13 +27,13 @@ class Rule:
 
 
 def text(least: int = 0, most: int | None = None, needs: str = "") -> Rule:
-    """A string of `least` to `most` characters; with `least` above 0 it must be more than white space."""
+    """A string of `least` to `most` characters; with `needs`, the cure to name, it must not be blank either."""
     schema = {"type": "string"} | ({"minLength": least} if least else {}) | ({"maxLength": most} if most else {})
 
     def check(value: Any, pointer: str) -> Problems:
         if not isinstance(value, str):
             return wrong_type(pointer, value, "a string")
-        if least and len(value.strip()) < least:
+        if len(value) < least or (needs and not value.strip()):
             return [FieldProblem(pointer, "blank", f"It is empty; {needs or 'write something'}.")]
         if most is not None and len(value) > most:
             return [FieldProblem(pointer, "too_long", f"It has {len(value)} characters; use at most {most}.")]
