@@ -9,6 +9,7 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from agents.assembly import assemble
 from agents.contract import AgentInvalid, Assembled, Observation, Outcome, Run, Turn
@@ -111,7 +112,7 @@ def _outcome(task: Task, held: Held, journal: Journal) -> Outcome:
 def _finish(journal: Journal, outcome: Outcome) -> None:
     if outcome.status == "completed":
         note = Note(EventType.TASK_COMPLETED)
-        result = sql.SQL("{}::jsonb").format(sql.Literal(moves.storable_json({"agent_outcome": outcome.answer})))
+        result = Jsonb({"agent_outcome": outcome.answer}, dumps=moves.storable_json)
         journal.finish(Status.COMPLETED, note=note, result=result)
         return
     note = Note(EventType.TASK_FAILED, {"error_code": outcome.error_code, "error_message": outcome.detail})
