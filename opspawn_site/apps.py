@@ -1,7 +1,7 @@
 """The wiring: what starts with the site, after every other app."""
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
 
@@ -13,4 +13,5 @@ class SiteConfig(AppConfig):
         from opspawn_site import audit, groups
 
         audit.watch()
-        post_migrate.connect(groups.seed, sender=self, dispatch_uid="seed_groups")
+        # `tasks` is the last app with models: the permissions of all of them exist then.
+        post_migrate.connect(groups.seed, sender=apps.get_app_config("tasks"), dispatch_uid="seed_groups")
