@@ -79,7 +79,7 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 def _locked(slug: str, if_match: int | None) -> Agent:
-    agent = Agent.objects.select_for_update().filter(slug=slug).first()
+    agent = None if _slug_problems(slug) else Agent.objects.select_for_update().filter(slug=slug).first()
     if agent is None:
         raise UnknownAgent(f"There is no agent {slug!r}.")
     if if_match is not None and if_match != agent.version:

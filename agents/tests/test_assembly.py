@@ -1,0 +1,123 @@
+"""An agent put together from its version, the task's overrides, both limits and the input."""
+from __future__ import annotations
+
+import pytest
+
+from agents.assembly import assemble
+from agents.contract import AgentInvalid, Limits
+from agents.overrides import merge, tightest
+from agents.planners.native import NativePlanner
+from agents.planners.placeholder import PlaceholderPlanner
+from llm.messages import Message, ModelSettings
+
+PARTS = [{"type": "text", "text": "b"}]
+
+
+def assembled(config=None, overrides=None, limits=None, input_data=None):
+    return assemble("helper", config or {}, overrides or {}, limits or {}, input_data or {"prompt": "hello"})
+
+
+def test_an_empty_configuration_is_the_default_model_without_tools(settings):
+    settings.LLM_DEFAULT_MODEL = "scripted/echo"
+
+    agent = assembled()
+
+    assert isinstance(agent.planner, NativePlanner)
+    assert agent.opening == (Message("user", "hello"),)
+    assert (agent.settings.model, agent.settings.temperature, agent.settings.stop) == ("scripted/echo", None, ())
+    assert (agent.tools, agent.limits) == ((), Limits())
+
+
+def test_a_configuration_arrives_whole():
+    options = {"script": [{"text": "hi"}]}
+    config = {
+        "model": "openai/gpt-4o-mini", "temperature": 0.5, "top_p": 0.9, "top_k": 5, "seed": 7, "max_output_tokens": 9,
+        "stop": ["a", "b"], "call_timeout_seconds": 3, "api_base": "http://h/v1", "provider_options": options,
+        "tools": ["*_numbers", "calculator"],
+    }  # fmt: skip
+
+    agent = assembled(config)
+
+    for key in ("model", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "api_base", "provider_options"):
+        assert getattr(agent.settings, key) == config[key]
+    assert (agent.settings.stop, agent.settings.call_timeout_seconds) == (("a", "b"), 3)
+    assert [tool.name for tool in agent.tools] == ["add_numbers", "subtract_numbers", "calculator"]
+
+
+def test_one_stop_text_is_a_list_of_one():
+    assert assembled({"model": "scripted/echo", "stop": "END"}).settings.stop == ("END",)
+
+
+@pytest.mark.parametrize(
+    ("input_data", "opening"),
+    [
+        ({"prompt": "hello"}, [("user", "hello")]),
+        ({"goal": "hello", "more": 1}, [("user", "hello")]),
+        ({"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": PARTS}]},
+         [("assistant", "a"), ("user", PARTS)]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("instructions", "first"), [("Be brief.", [("system", "Be brief.")]), ("", []), (" ", [])])
+def test_a_run_opens_with_the_instructions_and_then_the_input(input_data, opening, instructions, first):
+    agent = assembled({"model": "scripted/echo", "instructions": instructions}, input_data=input_data)
+
+    assert [(message.role, message.content) for message in agent.opening] == first + opening
+
+
+def test_overrides_win_over_the_configuration():
+    config = {"model": "openai/gpt-4o", "temperature": 1, "max_output_tokens": 100, "tools": ["calculator"]}
+    overrides = {"llm_model": "scripted/echo", "temperature": 0, "max_output_tokens": 5, "planner": "placeholder"}
+
+    agent = assembled(config, overrides)
+
+    assert agent.settings == ModelSettings("scripted/echo", temperature=0, max_output_tokens=5)
+    assert isinstance(agent.planner, PlaceholderPlanner)
+    assert agent.tools == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "told"),
+    [
+        ({"model": "non_existent_provider/x"}, {}, "non_existent_provider"),
+        ({"model": "scripted/echo"}, {"llm_provider": "non_existent_provider"}, "non_existent_provider"),
+        ({"model": "scripted/echo", "planner": "placeholder"}, {"llm_provider": "no_such"}, "no_such"),
+        ({"model": "scripted/echo", "planner": "react"}, {}, "'react'"),
+        ({"model": "scripted/echo", "tools": ["calculator", "sun_dial", "moon_*"]}, {}, "'sun_dial', 'moon_*'"),
+    ],
+)
+def test_what_is_no_longer_there_is_named(config, overrides, told):
+    with pytest.raises(AgentInvalid) as caught:
+        assembled(config, overrides)
+
+    assert told in str(caught.value)
+    assert "helper" in str(caught.value)
+
+
+def test_of_several_limits_the_tightest_holds():
+    agent = assembled(
+        {"model": "scripted/echo", "limits": {"max_steps": 9, "timeout_seconds": 60}},
+        {"limits": {"max_steps": 7, "max_tokens": 100}},
+        {"max_steps": 8, "timeout_seconds": 30.5, "max_tool_calls": 0},
+    )
+
+    assert agent.limits == Limits(max_steps=7, timeout_seconds=30.5, max_tool_calls=0, max_tokens=100)
+
+
+def test_a_limit_that_only_the_task_gives_holds_also_above_the_default():
+    assert tightest({}, {"max_steps": 200}) == Limits(max_steps=200)
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "merged"),
+    [
+        (None, {"temperature": 1}, {"temperature": 1}),
+        ({"temperature": 0, "planner": "native"}, {"temperature": 1}, {"temperature": 1, "planner": "native"}),
+        ({"limits": {"max_steps": 1, "max_tokens": 5}}, {"limits": {"max_steps": 2}},
+         {"limits": {"max_steps": 2, "max_tokens": 5}}),
+        ({"limits": {"max_steps": 1}}, {}, {"limits": {"max_steps": 1}}),
+    ],
+)  # fmt: skip
+def test_the_top_level_agent_config_wins_key_by_key(inner, outer, merged):
+    input_data = {"prompt": "x"} if inner is None else {"prompt": "x", "agent_config": inner}
+
+    assert merge(input_data, outer) == merged
