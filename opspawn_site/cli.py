@@ -112,10 +112,12 @@ def submit(options: argparse.Namespace) -> int:
 
 def apikey(options: argparse.Namespace) -> int:
     """Works on the running fleet's database, or on the one that DATABASE_URL names."""
-    from opspawn_site.fleet.backing import adopt
+    from opspawn_site.fleet.backing import adopt, join
 
     folder = DataFolder(options.data_dir)
-    if not adopt(folder):
+    if line := folder.running():
+        join(folder, line)
+    elif not adopt(folder):
         raise NoFleet(folder.path)
     import django
 

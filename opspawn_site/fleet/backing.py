@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from opspawn_site.environment import Environment
@@ -95,18 +96,22 @@ def _shown(url: str) -> str:
 def adopt(folder: DataFolder) -> bool:
     """Point this process at the fleet that runs in the folder, unless the environment names a database already.
 
-    True when there is a database to talk to. Cheap: reads two files. Before Django starts.
+    True when there is a database to talk to. Cheap: reads a few small files. Before Django starts.
     """
-    values = Environment(os.environ)
-    if values.text("DATABASE_URL"):
+    if Environment(os.environ).text("DATABASE_URL"):
         return True
     line = folder.running()
     if line is None:
         return False
+    join(folder, line)
+    return True
+
+
+def join(folder: DataFolder, line: Mapping[str, Any]) -> None:
+    """Point this process at the fleet of that ready line, whatever the environment says. Before Django starts."""
     os.environ["DATABASE_URL"] = line["database_url"]
-    os.environ["REDIS_URL"] = values.text("REDIS_URL") or line["redis_url"]
+    os.environ["REDIS_URL"] = line["redis_url"]
+    values = Environment(os.environ)
     for variable, secret in SECRETS.items():
         if not values.secret(variable) and (kept := folder.kept_secret(secret)):
             os.environ[variable] = kept
-    return True
-

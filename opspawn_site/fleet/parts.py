@@ -69,16 +69,15 @@ def flower_problem(host: str, port: int, password: str) -> str | None:
     return None if status == 200 else f"Flower answers {status} {body[:100]}"
 
 
-def worker_problem(names: list[str]) -> str | None:
-    """Ask the workers by name for a pong. Needs django.setup()."""
+def worker_problem(name: str) -> str | None:
+    """Ask the worker of that name for a pong. Needs django.setup()."""
     from celery.utils.nodenames import gethostname
 
     from opspawn_site.celery import app
 
-    asked = {f"{name}@{gethostname()}" for name in names}
+    asked = f"{name}@{gethostname()}"
     try:
-        answers = app.control.ping(destination=sorted(asked), timeout=1.0, limit=len(asked))
+        answers = app.control.ping(destination=[asked], timeout=0.5, limit=1)
     except OSError as error:
         return f"Redis does not answer: {error}"
-    missing = asked - {name for answer in answers for name in answer}
-    return f"no pong from {', '.join(sorted(missing))}" if missing else None
+    return None if any(asked in answer for answer in answers) else f"no pong from {asked}"

@@ -55,7 +55,7 @@ class Progress:
         return time.monotonic() - self._since
 
     def _line(self, text: str) -> None:
-        _write(self._stream, text)
+        write_line(text, self._stream)
 
 
 class Lively(Progress):
@@ -156,10 +156,10 @@ class Machine(Progress):
         self._event("failed", message=message, log=list(tail))
 
     def ready(self, line: dict[str, Any]) -> None:
-        _write(self._stream, json.dumps(line))
+        write_line(json.dumps(line), self._stream)
 
     def _event(self, event: str, **more: Any) -> None:
-        _write(sys.stderr, json.dumps({"event": event, **more}))
+        write_line(json.dumps({"event": event, **more}), sys.stderr)
 
 
 def progress(as_json: bool) -> Progress:
@@ -182,6 +182,6 @@ def addresses(line: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _write(stream: IO[str], text: str) -> None:
+def write_line(text: str, stream: IO[str] | None = None) -> None:
     with contextlib.suppress(BrokenPipeError, ValueError):  # nobody reads any more: the fleet goes on
-        print(text, file=stream, flush=True)
+        print(text, file=stream or sys.stdout, flush=True)

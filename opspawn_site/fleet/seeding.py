@@ -14,7 +14,7 @@ QUESTION = (
 )
 ANSWER = (
     "There are 50 bottles: three crates of 12 make 36, and 14 more are in the fourth.\n"
-    "At 3.50 each they cost 175.00. The time of this answer is in the last step above."
+    "At 3.50 each they cost 175.00. The clock's answer stands in step 5."
 )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,7 +62,8 @@ class Fleet:
         self._flower_port = self._claims.first(LOOPBACK, self.options.flower_port, FIRST_FLOWER_PORT, "--flower-port")
         self._start_backing(backing)
         password, key = self._prepare_database()
-        self._start_parts(settings.HOST, settings.WORKER_QUEUES)
+        self._start_the_rest(settings.WORKER_QUEUES)
+        self._settle(settings.HOST)
         self.line = self._ready_line(settings.HOST, password, key)
         self._write_state()
 
@@ -78,11 +79,13 @@ class Fleet:
         self._progress.stopped()
 
     def _start_backing(self, backing: Backing) -> None:
-        self._progress.starting(*backing.embedded, "migrations")
+        """Start the servers, and web beside them: it reads its modules while this process does the same."""
+        self._progress.starting(*backing.embedded, "web", "migrations")
         backing.start(self.supervisor)
+        self._start_part("web", "web", partial(parts.web, self.folder, self._listener))
         import django
 
-        django.setup()  # takes its second while the servers come up
+        django.setup()
         backing.wait(self.supervisor, time.sleep, self._progress.started)
 
     def _prepare_database(self) -> tuple[str | None, str]:
@@ -105,35 +108,46 @@ class Fleet:
         self._progress.started("migrations")
         return password, key
 
-    def _start_parts(self, host: str, queues: list[str]) -> None:
-        workers = [f"worker-{number}" for number in range(1, self.options.workers + 1)]
-        self._progress.starting("web", *workers, "flower")
-        self._start_part("web", "web", partial(parts.web, self.folder, self._listener))
-        for name in workers:
+    def _start_the_rest(self, queues: list[str]) -> None:
+        """What needs the tables, or would only be in the way before."""
+        self._progress.starting(*self._workers(), "flower")
+        for name in self._workers():
             self._start_part(name, "worker", partial(parts.worker, self.folder, name, queues))
         self._start_part("flower", "flower", partial(parts.flower, self.folder, LOOPBACK, self._flower_port))
-        secret = self.folder.secret("flower")
-        self._settle(["web"], partial(parts.web_problem, _reachable(host), self._listener.getsockname()[1]))
-        self._settle(workers, partial(parts.worker_problem, workers))
-        self._settle(["flower"], partial(parts.flower_problem, LOOPBACK, self._flower_port, secret))
-        _let_go_of_redis()
+
+    def _workers(self) -> list[str]:
+        return [f"worker-{number}" for number in range(1, self.options.workers + 1)]
 
     def _start_part(self, name: str, kind: str, program: Callable[[], Program]) -> None:
         rotate(self.folder.log(name))
         self.supervisor.start(Part(name, kind, program))
 
-    def _settle(self, names: Sequence[str], problem: Callable[[], str | None]) -> None:
-        """Return when `problem` finds none. Any part that dies meanwhile cannot start: PartFailed with its log."""
+    def _settle(self, host: str) -> None:
+        """Return when everything answers. Any part that dies meanwhile cannot start: PartFailed with its log."""
+        secret = self.folder.secret("flower")
+        problems: dict[str, Callable[[], str | None]] = {
+            "web": partial(parts.web_problem, _reachable(host), self._listener.getsockname()[1]),
+            "flower": partial(parts.flower_problem, LOOPBACK, self._flower_port, secret),
+            **{name: partial(parts.worker_problem, name) for name in self._workers()},
+        }
         deadline = time.monotonic() + READY_SECONDS
-        while trouble := problem():
-            for part in self.supervisor.parts:
-                if reason := part.death():
-                    raise PartFailed(part.name, reason, self.folder.log(part.name))
-            if time.monotonic() > deadline:
-                raise PartFailed(names[0], f"not ready in {READY_SECONDS:g} s: {trouble}", self.folder.log(names[0]))
-            time.sleep(0.1)
-        for name in names:
-            self._progress.started(name)
+        while problems:
+            self._nothing_died()
+            late = time.monotonic() > deadline
+            for name, problem in list(problems.items()):
+                trouble = problem()
+                if trouble and late:
+                    raise PartFailed(name, f"not ready in {READY_SECONDS:g} s: {trouble}", self.folder.log(name))
+                if not trouble:
+                    self._progress.started(name)
+                    del problems[name]
+            time.sleep(0.05)
+        _let_go_of_redis()
+
+    def _nothing_died(self) -> None:
+        for part in self.supervisor.parts:
+            if reason := part.death():
+                raise PartFailed(part.name, reason, self.folder.log(part.name))
 
     def _ready_line(self, host: str, password: str | None, key: str) -> dict[str, Any]:
         site = f"http://{_in_url(_reachable(host))}:{self._listener.getsockname()[1]}"
