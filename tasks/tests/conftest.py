@@ -8,8 +8,8 @@ import pytest
 from tasks.tests.workers import Worker, running_worker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def worker(django_db_setup: Any, django_db_blocker: Any) -> Iterator[Worker]:
-    """One worker process for the whole run; tests that use it must be transactional."""
+    """One worker process for a module; its tests must be transactional."""
     with django_db_blocker.unblock(), running_worker() as running:
         yield running

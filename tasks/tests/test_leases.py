@@ -168,7 +168,8 @@ def test_too_many_deaths_without_progress_end_the_task(deaths: int, status: str,
 def test_time_after_the_lease_ended_does_not_count_as_running() -> None:
     held = claimed(Leases())
     now = timezone.now()
-    Task.objects.filter(id=held.task_id).update(claimed_at=now - timedelta(seconds=60), lease_until=now - timedelta(seconds=50))
+    ran = {"claimed_at": now - timedelta(seconds=60), "lease_until": now - timedelta(seconds=50)}
+    Task.objects.filter(id=held.task_id).update(**ran)
     sweep.recover_expired()
     assert Task.objects.get(id=held.task_id).running_seconds == pytest.approx(10, abs=0.5)
 

@@ -2,44 +2,23 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from django.db import connection
 
 from agents import versions
-from llm.tests.openai_server import OpenAIServer, text, tool_calls
 from tasks import lifecycle
-from tasks.lifecycle import Submission
 from tasks.models import Event, Step, Task
-from tasks.tests.workers import Worker, running_worker, until
+from tasks.tests.walking import ARITHMETIC, ended, submit
+from tasks.tests.workers import Worker, until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
-
-ARITHMETIC = [
-    {"tool_calls": [{"name": "add_numbers", "arguments": {"a": 5, "b": 3}}]},
-    {"text": "The sum is 8, no error, nothing failed."},
-]
-
 
 @pytest.fixture
 def clerk() -> str:
     """An agent on the scripted model that adds 5 and 3."""
     config = {"model": "scripted/list", "provider_options": {"script": ARITHMETIC}, "tools": ["add_numbers"]}
     return versions.create("clerk", config, by="test").slug
-
-
-def submit(agent: str, **fields: Any) -> Task:
-    task, _ = lifecycle.submit(Submission(agent=agent, **({"input_data": {"prompt": "add 5 and 3"}} | fields)))
-    return task
-
-
-def ended(task: Task) -> Task:
-    def final() -> Task | None:
-        row = Task.objects.get(id=task.id)
-        return row if row.is_final else None
-
-    return until(final, 40)
 
 
 def test_a_task_goes_pending_running_completed_and_every_door_tells_the_same(worker: Worker, clerk: str) -> None:
@@ -101,37 +80,6 @@ def test_a_provider_that_answers_nonsense_on_every_attempt_fails_with_that_reaso
     assert (step.status, len(step.attempts), step.simulated) == ("failed", 3, True)
 
 
-def test_a_killed_workers_task_goes_on_elsewhere_and_finished_steps_are_not_repeated() -> None:
-    script = {"script": [ARITHMETIC[0], {"text": "8", "delay_seconds": 4}]}
-    versions.create("patient", {"model": "scripted/list", "provider_options": script, "tools": ["add_numbers"]}, by="t")
-    with running_worker() as first:
-        task = submit("patient")
-        until(lambda: Step.objects.filter(task=task, seq=3).exists())
-        first.kill()
-    with running_worker():
-        task = ended(task)
-    assert (task.status, task.attempt, task.result) == ("completed", 2, {"agent_outcome": "8"})
-    assert list(Step.objects.filter(task=task).order_by("seq").values_list("seq", "attempt")) == [(1, 1), (2, 1), (3, 2)]
-    events = list(Event.objects.filter(task=task).order_by("seq").values_list("seq", "type"))
-    assert [seq for seq, _ in events] == list(range(1, len(events) + 1))
-    assert "task.recovered" in dict((kind, seq) for seq, kind in events)
-
-
-def test_a_worker_told_to_stop_hands_its_task_back_between_steps() -> None:
-    script = {"script": [{**ARITHMETIC[0], "delay_seconds": 1.5}, {"text": "8"}]}
-    versions.create("patient", {"model": "scripted/list", "provider_options": script, "tools": ["add_numbers"]}, by="t")
-    with running_worker() as first:
-        task = submit("patient")
-        until(lambda: Step.objects.filter(task=task, seq=1).exists())
-        assert first.stop() == 0
-        assert first.log.read_text().count("task_released") == 1
-    with running_worker():
-        task = ended(task)
-    assert (task.status, task.attempt, task.takeovers) == ("completed", 2, 0)
-    assert "task.recovered" not in set(Event.objects.filter(task=task).values_list("type", flat=True))
-    assert Step.objects.get(task=task, seq=1).attempt == 1
-
-
 def test_a_running_task_that_is_cancelled_ends_cancelled_and_keeps_what_it_did(worker: Worker) -> None:
     script = {"script": [{**ARITHMETIC[0], "delay_seconds": 20}, {"text": "never"}]}
     versions.create("patient", {"model": "scripted/list", "provider_options": script, "tools": ["add_numbers"]}, by="t")
@@ -141,14 +89,3 @@ def test_a_running_task_that_is_cancelled_ends_cancelled_and_keeps_what_it_did(w
     assert asked.cancel_requested_at is not None
     task = ended(task)
     assert (task.status, task.result) == ("cancelled", None)
-
-
-def test_the_same_walk_over_real_http_in_openais_protocol(clerk: str) -> None:
-    with OpenAIServer([tool_calls(("add_numbers", {"a": 5, "b": 3})), text("8")]) as server:
-        versions.create("real", {"model": "openai/gpt-4o-mini", "tools": ["add_numbers"]}, by="test")
-        with running_worker(OPENAI_API_KEY="test-key", OPENAI_API_BASE=server.base_url):
-            task = ended(submit("real"))
-    assert (task.status, task.result) == ("completed", {"agent_outcome": "8"})
-    assert len(server.requests) == 2
-    assert task.input_tokens > 0
-    assert not Step.objects.filter(task=task, simulated=True).exists()
