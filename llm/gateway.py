@@ -110,6 +110,7 @@ def wait_seconds(state: RetryCallState) -> float:
 def _player(call: ModelCall, should_stop: ShouldStop) -> Play:
     """Who answers this call. Raises what can be known before any attempt: no such model, no key, bad options."""
     provider, name = providers.check(call.settings.model)
+    call = replace(call, settings=replace(call.settings, model=f"{provider}/{name}"))
     if provider == "scripted":
         script = scripted.entries(name, call.settings.provider_options)
         return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop)

@@ -82,7 +82,7 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
     chosen = call.settings
     base = chosen.api_base or providers.base_of(provider)
     words = {
-        "model": "/".join(providers.split(chosen.model)),
+        "model": chosen.model,
         "messages": [_message(message) for message in call.messages],
         "tools": [_tool(tool) for tool in call.tools] or None,
         "temperature": chosen.temperature,
