@@ -32,8 +32,9 @@ VERSIONS_SHOWN = 20
 
 class RollbackForm(BaseDialogForm):
     note = forms.CharField(
-        required=False, max_length=500, widget=UnfoldAdminTextInputWidget, help_text="Why; it stands in the version list."
-    )
+        required=False, max_length=500, widget=UnfoldAdminTextInputWidget,
+        help_text="Why; it stands in the version list.",
+    )  # fmt: skip
 
 
 def diff_html(changes: list[Difference], nothing: str = "") -> SafeString:
@@ -55,21 +56,25 @@ class AgentAdmin(ConsoleAdmin):
     fieldsets = (
         ("Agent", {"fields": ("slug", "description", "archived", "based_on")}),
         ("What it is told", {"fields": ("model", "instructions", "planner", "tools")}),
-        ("Limits of a task", {"fields": ("limits_max_steps", "limits_timeout_seconds", "limits_max_tool_calls", "limits_max_tokens")}),
+        ("Limits of a task", {"fields": (
+            "limits_max_steps", "limits_timeout_seconds", "limits_max_tool_calls", "limits_max_tokens",
+        )}),
         ("How the model is called", {"fields": (
             "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "call_timeout_seconds",
             "provider_options", "api_base", "queue",
         )}),
         ("This change", {"fields": ("note",)}),
     )  # fmt: skip
-    shown_fieldsets = ((None, {"fields": ("slug", "shown_description", "archived", "version", "changed", "shown_config")}),)
+    shown_fieldsets = (
+        (None, {"fields": ("slug", "shown_description", "archived", "version", "changed", "shown_config")}),
+    )
 
     @display(description="Description")
     def shown_description(self, agent: Agent) -> str:
         return format_html('<span class="console-clip" title="{0}">{0}</span>', agent.description)
 
     @display(description="Model")
-    def model(self, agent: Agent) -> str:  # type: ignore[override]
+    def model(self, agent: Agent) -> str:
         return current(agent).get("model") or "the default"
 
     @display(description="Planner")
@@ -172,7 +177,7 @@ def version_list(agent_id: str) -> list[tuple[AgentVersion, list[Difference] | N
     """The newest versions with what each changed; None for the first. One query."""
     if not agent_id.isdecimal():
         return []
-    rows = list(AgentVersion.objects.filter(agent=agent_id).order_by("-version")[: VERSIONS_SHOWN + 1])
+    rows = list(AgentVersion.objects.filter(agent_id=int(agent_id)).order_by("-version")[: VERSIONS_SHOWN + 1])
     older = [*rows[1:], None]
     pairs = zip(rows, older, strict=True)
     return [(row, differences(before.config, row.config) if before else None) for row, before in pairs][:VERSIONS_SHOWN]
@@ -189,7 +194,9 @@ class AgentVersionAdmin(ReadOnlyAdmin):
     search_fields = ("agent__slug", "note", "created_by")
     sortable_by = ()
     ordering = ("-id",)
-    fields = ("link_to_agent", "version", "note", "rollback_of", "created_by", "published", "shown_config", "shown_changes")
+    fields = (
+        "link_to_agent", "version", "note", "rollback_of", "created_by", "published", "shown_changes", "shown_config",
+    )  # fmt: skip
     readonly_fields = fields
     actions_detail = ("roll_back",)
     empty_words = "Each save of an agent publishes one."
@@ -209,7 +216,8 @@ class AgentVersionAdmin(ReadOnlyAdmin):
 
     @display(description="Configuration")
     def shown_config(self, version: AgentVersion) -> str:
-        return format_html('<pre class="console-json">{}</pre>', json.dumps(version.config, ensure_ascii=False, indent=2))
+        text = json.dumps(version.config, ensure_ascii=False, indent=2)
+        return format_html('<pre class="console-json">{}</pre>', text)
 
     @display(description="Changes from the version before")
     def shown_changes(self, version: AgentVersion) -> str:
@@ -219,7 +227,7 @@ class AgentVersionAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[AgentVersion]:
         rows = super().get_queryset(request).select_related("agent")
         match = request.resolver_match
-        return rows.defer("config") if match and match.url_name.endswith("changelist") else rows
+        return rows.defer("config") if match and (match.url_name or "").endswith("changelist") else rows
 
     def has_rollback_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return request.user.has_perm("agents.change_agent")
@@ -244,7 +252,7 @@ class AgentVersionAdmin(ReadOnlyAdmin):
         if version is None:
             return leave_for(request, reverse("admin:agents_agentversion_changelist"))
         if not request.user.is_superuser and configuration.needs_admin(version.config, before=current(version.agent)):
-            messages.error(request, "That version sets an address for the provider's key; only a superuser may publish it again.")
+            messages.error(request, "That version sets an address, where the provider's key travels: ask a superuser.")
             return leave_for(request, reverse("admin:agents_agentversion_change", args=[object_id]))
         try:
             agent = versions.rollback(

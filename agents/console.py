@@ -14,6 +14,7 @@ from django.utils.functional import cached_property
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.forms import BaseDialogForm
+from unfold.views import ChangeList
 
 COUNT_CAP = 1000
 PAGES_CAP = 10_000
@@ -29,7 +30,8 @@ class CappedPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
-        return self.object_list.order_by()[: COUNT_CAP + 1].count()
+        rows: Any = self.object_list  # a queryset here, never a list
+        return rows.order_by()[: COUNT_CAP + 1].count()
 
     @property
     def capped(self) -> bool:
@@ -45,7 +47,13 @@ class CappedPaginator(Paginator):
         rows = self.object_list[start : start + self.per_page]
         if self.capped and place > 1 and not rows:
             raise EmptyPage("That page contains no results")
-        return self._get_page(rows, place, self)
+        return Page(rows, place, self)
+
+
+class CappedList(ChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count  # the header would offer to show a total that nobody counted
 
 
 class ConsoleAdmin(ModelAdmin):
@@ -62,6 +70,9 @@ class ConsoleAdmin(ModelAdmin):
     change_list_template = "console/change_list.html"
     change_form_show_cancel_button = True
     empty_words = ""
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return CappedList
 
     def log_addition(self, *args: Any, **options: Any) -> None:
         """auditlog keeps the one trail; Django's own, without values, would be a second."""
@@ -82,7 +93,12 @@ class ReadOnlyAdmin(ConsoleAdmin):
         return False
 
 
-PERIODS = {"hour": ("Last hour", 1), "day": ("Last 24 hours", 24), "week": ("Last 7 days", 168), "month": ("Last 30 days", 720)}
+PERIODS = {
+    "hour": ("Last hour", datetime.timedelta(hours=1)),
+    "day": ("Last 24 hours", datetime.timedelta(days=1)),
+    "week": ("Last 7 days", datetime.timedelta(days=7)),
+    "month": ("Last 30 days", datetime.timedelta(days=30)),
+}
 
 
 class PeriodFilter(DropdownFilter):
@@ -97,7 +113,7 @@ class PeriodFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.value() not in PERIODS:
             return queryset
-        return queryset.filter(**self.since(timezone.now() - datetime.timedelta(hours=PERIODS[self.value()][1])))
+        return queryset.filter(**self.since(timezone.now() - PERIODS[self.value()][1]))
 
     def since(self, moment: datetime.datetime) -> dict[str, Any]:
         raise NotImplementedError

@@ -27,7 +27,7 @@ KEYS = (
     "call_timeout_seconds", "api_base", "provider_options", "tools", "queue",
 )  # fmt: skip
 LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens")
-ABSENT = (None, "", [], {})
+ABSENT: tuple[Any, ...] = (None, "", [], {})
 EFFECTS = {
     "none": "only reads or computes",
     "idempotent": "may be repeated",
@@ -43,7 +43,7 @@ class LongText(forms.CharField):
         super().__init__(required=False, strip=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": rows}), **options)
 
     def to_python(self, value: Any) -> str:
-        return super().to_python(value).replace("\r\n", "\n")
+        return (super().to_python(value) or "").replace("\r\n", "\n")
 
 
 class Lines(LongText):
@@ -84,7 +84,8 @@ def whole(help_text: str = "") -> forms.IntegerField:
 
 
 def number(help_text: str = "") -> forms.FloatField:
-    return forms.FloatField(required=False, help_text=help_text, widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "any"}))
+    widget = UnfoldAdminDecimalFieldWidget(attrs={"step": "any"})
+    return forms.FloatField(required=False, help_text=help_text, widget=widget)
 
 
 class AgentForm(forms.ModelForm):
@@ -120,7 +121,9 @@ class AgentForm(forms.ModelForm):
         required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 5}),
         help_text="Passed on to the provider; for scripted/list it holds the script.",
     )  # fmt: skip
-    tools = forms.MultipleChoiceField(required=False, widget=ToolBoxes, help_text="What is not ticked is neither offered nor run.")
+    tools = forms.MultipleChoiceField(
+        required=False, widget=ToolBoxes, help_text="What is not ticked is neither offered nor run."
+    )  # fmt: skip
     limits_max_steps = whole("Model and tool calls together; empty is 50.")
     limits_timeout_seconds = number("Running time; empty is 600.")
     limits_max_tool_calls = whole()
@@ -138,10 +141,12 @@ class AgentForm(forms.ModelForm):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.before = self._published()
-        self.fields["tools"].choices = tool_choices(self.before.get("tools") or [])
-        self.fields["queue"].choices = [("", "default (the default)"), *((name, name) for name in settings.WORKER_QUEUES)]
+        tools: Any = self.fields["tools"]
+        tools.choices = tool_choices(self.before.get("tools") or [])
+        queue: Any = self.fields["queue"]
+        queue.choices = [("", "default (the default)"), *((name, name) for name in settings.WORKER_QUEUES)]
         self.fields["api_base"].disabled = not self.superuser
-        self.initial |= {"based_on": self.instance.version, **initial_of(self.before)}
+        self.initial.update({"based_on": self.instance.version, **initial_of(self.before)})
 
     def _published(self) -> dict[str, Any]:
         if self.instance.pk is None:
@@ -257,4 +262,5 @@ def _stands_for(name: str) -> str:
 
 
 def _tool_label(name: str, description: str, effect: str) -> str:
-    return format_html("<b>{}</b> <small>{}</small>", name, " · ".join(filter(None, (description.split("\n")[0], effect))))
+    words = " · ".join(filter(None, (description.split("\n")[0], effect)))
+    return format_html("<b>{}</b> <small>{}</small>", name, words)

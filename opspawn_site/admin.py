@@ -29,10 +29,11 @@ for _model in (User, Group, LogEntry, TaskResult, GroupResult):
     admin.site.unregister(_model)
 
 ACTORS_OFFERED = 100
+JOB_LABELS = {"SUCCESS": "success", "FAILURE": "danger", "STARTED": "info", "RETRY": "warning"}
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ConsoleAdmin):
+class UserAdmin(DjangoUserAdmin, ConsoleAdmin):  # type: ignore[misc]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -49,7 +50,7 @@ class UserAdmin(DjangoUserAdmin, ConsoleAdmin):
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ConsoleAdmin):
+class GroupAdmin(DjangoGroupAdmin, ConsoleAdmin):  # type: ignore[misc]
     empty_words = "Operators and Viewers come back with the next `migrate`."
 
 
@@ -171,7 +172,8 @@ class AuditAdmin(ReadOnlyAdmin):
 
 def changes_of(entry: LogEntry) -> list[Difference]:
     """The entry's values before and after, as lines; a configuration key by key."""
-    before, after = {}, {}
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
     for name, change in (entry.changes or {}).items():
         if isinstance(change, dict):  # of a many-to-many field: {"operation": "add", "objects": [...]}
             side = after if change.get("operation") == "add" else before
@@ -200,7 +202,7 @@ class JobResultAdmin(ReadOnlyAdmin):
     readonly_fields = fields
     empty_words = "Run `./opspawn doctor --deep`: each worker's answer is kept here."
 
-    @display(description="Status", label={"SUCCESS": "success", "FAILURE": "danger", "STARTED": "info", "RETRY": "warning"})
+    @display(description="Status", label=JOB_LABELS)
     def shown_status(self, result: TaskResult) -> str:
         return result.status
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth import get_user_model, login
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, HttpResponseRedirect
 from django.utils import timezone
@@ -27,16 +27,16 @@ SPENT = (
 )
 
 
-def token_for(user: AbstractUser) -> str:
+def token_for(user: User) -> str:
     return signing.dumps([user.pk, _moment(user)], salt=SALT)
 
 
-def link_for(site: str, user: AbstractUser, page: str = HOME) -> str:
+def link_for(site: str, user: User, page: str = HOME) -> str:
     """The whole address; `site` is like http://127.0.0.1:8000."""
     return f"{site}/admin/enter/?{urlencode({'token': token_for(user), 'next': page})}"
 
 
-def spend(token: str) -> AbstractUser | None:
+def spend(token: str) -> User | None:
     """The user whom the token signs in, for this one time; None when it is not good any more.
 
     One UPDATE decides: of two who come at once with the same link, one gets in.
@@ -46,7 +46,7 @@ def spend(token: str) -> AbstractUser | None:
     except (signing.BadSignature, ValueError, TypeError):
         return None
     staff: Any = get_user_model().objects.filter(pk=pk, is_active=True, is_staff=True)
-    user: AbstractUser | None = staff.first()
+    user: User | None = staff.first()
     if user is None or _moment(user) != moment:
         return None
     taken = staff.filter(last_login=user.last_login) if moment else staff.filter(last_login__isnull=True)
@@ -70,5 +70,5 @@ def enter(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-def _moment(user: AbstractUser) -> str:
+def _moment(user: User) -> str:
     return user.last_login.isoformat() if user.last_login else ""

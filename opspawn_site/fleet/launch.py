@@ -38,4 +38,5 @@ def death_signal() -> Callable[[int], object]:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:5]), sys.argv[5:])  # type: ignore[arg-type]
+    uid, gid, number, parent = map(int, sys.argv[1:5])
+    main(uid, gid, number, parent, sys.argv[5:])

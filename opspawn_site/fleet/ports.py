@@ -109,4 +109,4 @@ def _resolve(host: str, port: int) -> tuple[int, int, int, str, tuple[object, ..
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise FleetError(f"HOST={host!r} is not an address ({error.strerror}): use one of this machine") from None
-    return found[0]  # type: ignore[return-value]
+    return found[0]

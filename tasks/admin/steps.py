@@ -26,7 +26,7 @@ class TroubleFilter(DropdownFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(status.value, status.label) for status in (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED)]
+        return [(status.value, str(status.label)) for status in (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         known = self.value() in (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED)
@@ -45,7 +45,8 @@ class StepAdmin(ReadOnlyAdmin):
     sortable_by = ()
     fields = (
         "link_to_task", "seq", "kind", "name", "status", "summary", "model", "simulated", "attempt", "started_at",
-        "seconds", "input_tokens", "output_tokens", "cost_usd", "error", "shown_input", "shown_output", "shown_attempts",
+        "seconds", "input_tokens", "output_tokens", "cost_usd", "error", "shown_input", "shown_output",
+        "shown_attempts",
     )  # fmt: skip
     readonly_fields = fields
     empty_words = "Steps appear as soon as a worker runs a task."
