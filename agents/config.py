@@ -11,7 +11,7 @@ from django.conf import settings
 
 from agents import opening
 from agents.errors import FieldProblem
-from agents.planners import DEFAULT_PLANNER, PLANNERS
+from agents.planners import PLANNERS
 from agents.strict import (
     Problems,
     Rule,
@@ -110,7 +110,6 @@ OVERRIDES = {"llm_provider": text(1, 100, "name a provider such as openai"), "ll
 _CONFIG, _LIMITS, _OVERRIDES = table(CONFIG), table(LIMITS), table(OVERRIDES)
 CONFIG_SCHEMA, LIMITS_SCHEMA, OVERRIDES_SCHEMA = _CONFIG.schema, _LIMITS.schema, _OVERRIDES.schema
 INPUT_SCHEMA = opening.schema(OVERRIDES_SCHEMA)
-DEFAULTS = {"planner": DEFAULT_PLANNER, "tools": [], "queue": "default"}
 
 
 def check(config: Any, pointer: str = "/config") -> Problems:

@@ -167,21 +167,23 @@ def storable(value: Any, pointer: str) -> Problems:
 
 
 def _unstorable(value: Any, pointer: str) -> Iterator[FieldProblem]:
-    todo: list[tuple[Any, Path, int]] = [(value, (), 0)]
+    if not isinstance(value, (dict, list)):
+        if reason := _reason(value):
+            yield _problem(pointer, (), reason)
+        return
+    todo: list[tuple[Any, Path, int]] = [(value, (), 1)]  # containers only, with their level
     while todo:
-        value, path, depth = todo.pop()
-        if isinstance(value, (dict, list)):
-            if depth >= MAX_DEPTH:
-                yield _problem(pointer, path, f"It is nested deeper than {MAX_DEPTH} levels; flatten it.")
-                continue
-            pairs = value.items() if isinstance(value, dict) else enumerate(value)
-            todo += [(inner, (path, key), depth + 1) for key, inner in pairs]
-            if isinstance(value, dict):
-                odd = (key for key in value if not isinstance(key, str) or _reason(key))
-                yield from (_problem(pointer, (path, key), f"The name of the key {shown(key)} is not valid text.")
-                            for key in odd)  # fmt: skip
-        elif reason := _reason(value):
-            yield _problem(pointer, path, reason)
+        container, path, level = todo.pop()
+        if level > MAX_DEPTH:
+            yield _problem(pointer, path, f"It is nested deeper than {MAX_DEPTH} levels; flatten it.")
+            continue
+        for key, inner in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(container, dict) and (not isinstance(key, str) or _reason(key)):
+                yield _problem(pointer, (path, key), f"The name of the key {shown(key)} is not valid text.")
+            if isinstance(inner, (dict, list)):
+                todo.append((inner, (path, key), level + 1))
+            elif reason := _reason(inner):
+                yield _problem(pointer, (path, key), reason)
 
 
 def _problem(pointer: str, path: Path, detail: str) -> FieldProblem:
