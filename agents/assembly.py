@@ -54,10 +54,13 @@ def _tools(slug: str, wanted: Any) -> tuple[ToolSpec, ...]:
 
 def _settings(slug: str, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelSettings:
     stop = config.get("stop", ())
-    kept = ("top_p", "top_k", "seed", "call_timeout_seconds", "api_base", "provider_options")
+    model = _model(slug, config, overrides)
+    kept = ["top_p", "top_k", "seed", "call_timeout_seconds"]
+    if providers.split(model)[0] == providers.split(config.get("model", settings.LLM_DEFAULT_MODEL))[0]:
+        kept += ["api_base", "provider_options"]  # of the agent's provider: another one's key must not travel there
     changed = ("temperature", "max_output_tokens")
     return ModelSettings(
-        model=_model(slug, config, overrides),
+        model=model,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         **{key: config[key] for key in kept if key in config},
         **{key: {**config, **overrides}[key] for key in changed if key in config or key in overrides},

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llm import arguments, tokens
+from llm import arguments, providers, tokens
 from llm.errors import (
     Abandoned,
     AuthRefused,
@@ -51,13 +51,13 @@ def entries(name: str, options: Mapping[str, Any]) -> tuple[Entry, ...]:
     if name not in NAMES:
         raise UnknownModel(f"model 'scripted/{name}' does not exist: there are scripted/list and scripted/echo")
     for option in options:
-        if option != "script" or name == "echo":
+        if option != "script":
             raise BadOptions(f"provider_options.{option}: scripted/{name} does not know it")
-    if name == "echo":
+    if name == "echo":  # a task may echo on an agent that has a script
         return ()
     script = options.get("script")
-    if not isinstance(script, Sequence) or isinstance(script, str) or not script:
-        raise BadOptions("provider_options.script: scripted/list needs a list of at least one entry")
+    if not isinstance(script, Sequence) or isinstance(script, str):
+        raise BadOptions("provider_options.script: scripted/list needs a list of entries")
     return tuple(_entry(written, f"provider_options.script[{index}]") for index, written in enumerate(script))
 
 
@@ -69,7 +69,8 @@ def play(
     should_stop: Callable[[], bool],
 ) -> Reply:
     """One attempt, the `made`-th (from 0) of this call. Raises the ModelError that the entry asks for."""
-    entry = _chosen(script, call.tried, made) if script else Entry(_last_user_text(call.messages))
+    echoes = providers.split(call.settings.model)[1] == "echo"
+    entry = Entry(_last_user_text(call.messages)) if echoes else _chosen(script, call.tried, made)
     if not pause(min(entry.delay_seconds, timeout_seconds), should_stop):
         raise Abandoned
     if entry.delay_seconds > timeout_seconds:

@@ -121,3 +121,13 @@ def test_the_top_level_agent_config_wins_key_by_key(inner, outer, merged):
     input_data = {"prompt": "x"} if inner is None else {"prompt": "x", "agent_config": inner}
 
     assert merge(input_data, outer) == merged
+
+
+def test_the_agents_address_and_options_stay_with_its_provider() -> None:
+    config = {"model": "openai/gpt-4o-mini", "api_base": "http://localhost:1/v1", "provider_options": {"user": "x"}}
+    same = assemble("a", config, {"llm_model": "gpt-4o"}, {}, {"prompt": "hi"}).settings
+    other = assemble("a", config, {"llm_provider": "anthropic"}, {}, {"prompt": "hi"}).settings
+    assert (same.model, same.api_base, same.provider_options) == (
+        "openai/gpt-4o", "http://localhost:1/v1", {"user": "x"},
+    )  # fmt: skip
+    assert (other.api_base, dict(other.provider_options)) == ("", {})

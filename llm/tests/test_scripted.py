@@ -140,7 +140,7 @@ def test_a_bad_entry_is_named_before_it_is_played(entry):
     assert failure.attempts == ()
 
 
-@pytest.mark.parametrize("options", [{}, {"script": []}, {"script": "text"}, {"script": [{"text": "a"}], "speed": 2}])
+@pytest.mark.parametrize("options", [{}, {"script": "text"}, {"script": [{"text": "a"}], "speed": 2}])
 def test_a_script_that_is_none_is_refused(options):
     assert refused(call("scripted/list", provider_options=options)).code == "invalid_agent_config"
 
