@@ -21,7 +21,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from agents import config as configuration
 from agents import versions
-from agents.console import ConsoleAdmin, ReadOnlyAdmin, dialog, leave_for
+from agents.console import ConsoleAdmin, ReadOnlyAdmin, clip, dialog, leave_for, moment
 from agents.differences import Difference, differences
 from agents.errors import AgentError
 from agents.forms import AgentForm
@@ -46,7 +46,7 @@ class AgentAdmin(ConsoleAdmin):
     """The typed form publishes through `agents.versions`; agents are archived, never deleted."""
 
     form = AgentForm
-    list_display = ("slug", "shown_description", "version", "model", "planner", "tools", "state", "changed")
+    list_display = ("slug", "shown_description", "version", "shown_model", "planner", "tools", "state", "changed")
     list_filter = ("archived",)
     search_fields = ("slug", "description")
     sortable_by = ("slug",)
@@ -71,10 +71,10 @@ class AgentAdmin(ConsoleAdmin):
 
     @display(description="Description")
     def shown_description(self, agent: Agent) -> str:
-        return format_html('<span class="console-clip" title="{0}">{0}</span>', agent.description)
+        return clip(agent.description)
 
     @display(description="Model")
-    def model(self, agent: Agent) -> str:
+    def shown_model(self, agent: Agent) -> str:
         return current(agent).get("model") or "the default"
 
     @display(description="Planner")
@@ -92,7 +92,7 @@ class AgentAdmin(ConsoleAdmin):
 
     @display(description="Last change (UTC)")
     def changed(self, agent: Agent) -> str:
-        return f"{agent.updated_at:%Y-%m-%d %H:%M:%S}"
+        return moment(agent.updated_at)
 
     @display(description="Configuration")
     def shown_config(self, agent: Agent) -> str:
@@ -212,7 +212,7 @@ class AgentVersionAdmin(ReadOnlyAdmin):
 
     @display(description="Published (UTC)")
     def published(self, version: AgentVersion) -> str:
-        return f"{version.created_at:%Y-%m-%d %H:%M:%S}"
+        return moment(version.created_at)
 
     @display(description="Configuration")
     def shown_config(self, version: AgentVersion) -> str:

@@ -11,6 +11,8 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.forms import BaseDialogForm
@@ -129,3 +131,18 @@ def leave_for(request: HttpRequest, url: str) -> HttpResponse:
 def dialog(title: str, description: str, submit: str, form: type[BaseDialogForm] = BaseDialogForm) -> dict[str, Any]:
     """What a verb asks before it is done, for `unfold.decorators.action(dialog=...)`."""
     return {"title": title, "description": description, "form_class": form, "form_submit_text": submit}
+
+
+def line(text: str) -> SafeString:
+    """A cell that does not wrap."""
+    return format_html('<span class="console-line">{}</span>', text)
+
+
+def moment(at: datetime.datetime) -> SafeString:
+    """UTC, to the second, on one line."""
+    return line(f"{at.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%M:%S}")
+
+
+def clip(text: str) -> SafeString:
+    """A cell that shows the start of its text, and all of it under the pointer."""
+    return format_html('<span class="console-clip" title="{0}">{0}</span>', text)

@@ -22,7 +22,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from agents.console import ConsoleAdmin, PeriodFilter, ReadOnlyAdmin
+from agents.console import ConsoleAdmin, PeriodFilter, ReadOnlyAdmin, moment
 from agents.differences import Difference, differences
 
 for _model in (User, Group, LogEntry, TaskResult, GroupResult):
@@ -119,7 +119,7 @@ class AuditAdmin(ReadOnlyAdmin):
 
     @display(description="When (UTC)")
     def when(self, entry: LogEntry) -> str:
-        return f"{entry.timestamp:%Y-%m-%d %H:%M:%S}"
+        return moment(entry.timestamp)
 
     @display(description="Who")
     def who(self, entry: LogEntry) -> str:

@@ -82,7 +82,9 @@ def name_the_actor(sender: type[LogEntry], instance: LogEntry, **signal: Any) ->
     instance.cid = instance.cid or getattr(request, "request_id", None)
 
 
-def record_version(sender: type[AgentVersion], instance: AgentVersion, created: bool, raw: bool = False, **signal: Any) -> None:
+def record_version(
+    sender: type[AgentVersion], instance: AgentVersion, created: bool, raw: bool = False, **signal: Any
+) -> None:
     """A published version, with the configuration before and after, in the transaction that publishes it."""
     if not created or raw:
         return

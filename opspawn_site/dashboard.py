@@ -21,7 +21,7 @@ CREATED_SINCE = datetime.timedelta(hours=24)
 COUNTS = """
 SELECT status, (SELECT count(*) FROM (
     SELECT 1 FROM tasks_task WHERE tasks_task.status = each.status AND id >= %s LIMIT %s
-) AS some) FROM unnest(%s::text[]) AS each(status)
+) AS newest) FROM unnest(%s::text[]) AS each(status)
 """
 
 
@@ -33,10 +33,13 @@ def environment(request: HttpRequest) -> list[str]:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What the first page shows to those who may see tasks; at most four queries, each bounded."""
     if not request.user.has_perm("tasks.view_task"):
-        return context | {"blind": True}
+        return context | {"title": "Overview", "blind": True}
     failed = Task.objects.filter(status=Status.FAILED).select_related("version__agent")
-    failed = failed.only("id", "name", "error_code", "error_message", "completed_at", "version__version", "version__agent__slug")
+    failed = failed.only(
+        "id", "name", "error_code", "error_message", "completed_at", "version__version", "version__agent__slug"
+    )  # fmt: skip
     return context | {
+        "title": "Overview",
         "counts": [
             {"label": status.label, "status": status.value, "count": count, "capped": count >= COUNT_CAP}
             for status, count in _counts(list(Status))

@@ -8,12 +8,17 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
+
 def may(permission: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perm(permission)
 
 
 def item(title: str, icon: str, address: str, permission: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{address}_changelist"), "permission": may(permission)}
+    link = reverse_lazy(f"admin:{address}_changelist")
+    return {"title": title, "icon": icon, "link": link, "permission": may(permission)}
+
+
+JOBS = "django_celery_results"
 
 
 UNFOLD = {
@@ -49,7 +54,7 @@ UNFOLD = {
                 item("Steps", "format_list_numbered", "tasks_step", "tasks.view_step"),
             ]},
             {"title": "Operations", "separator": True, "items": [
-                item("Job results", "fact_check", "django_celery_results_taskresult", "django_celery_results.view_taskresult"),
+                item("Job results", "fact_check", f"{JOBS}_taskresult", f"{JOBS}.view_taskresult"),
                 item("Audit log", "policy", "auditlog_logentry", "auditlog.view_logentry"),
             ]},
             {"title": "Access", "separator": True, "items": [

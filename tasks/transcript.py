@@ -14,6 +14,7 @@ from tasks.models import Step, Task
 from tasks.states import StepKind, StepStatus
 
 SHOWN_CHARS = 900  # of a text before it is folded
+SHORT_CHARS = 90  # of JSON that fits one line
 KEPT_CHARS = 20_000  # of a folded text; the step's own page has the rest
 WHO = {"system": "Instructions", "user": "User", "assistant": "Agent"}
 
@@ -79,7 +80,10 @@ def entries(task: Task, steps: Iterable[Step]) -> Iterator[Entry]:
 
 
 def indented(value: Any) -> str:
-    """JSON to be read: indented, without escapes, cut after `KEPT_CHARS`."""
+    """JSON to be read: without escapes, indented unless it is short, cut after `KEPT_CHARS`."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if len(text) <= SHORT_CHARS:
+        return text
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
     return text if len(text) <= KEPT_CHARS else f"{text[:KEPT_CHARS]}\n… {len(text) - KEPT_CHARS:,} more characters"
 
@@ -114,7 +118,9 @@ def words_of(content: Any) -> str:
     if not isinstance(content, (list, tuple)):
         return "" if content is None else indented(content)
     parts = (part if isinstance(part, Mapping) else {"type": "text", "text": str(part)} for part in content)
-    return "\n".join(str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]" for part in parts)
+    return "\n".join(
+        str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]" for part in parts
+    )  # fmt: skip
 
 
 def _said(given: Any, *, opening: bool) -> Iterator[Entry]:

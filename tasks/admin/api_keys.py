@@ -19,6 +19,8 @@ from tasks import keys
 from tasks.forms import ApiKeyForm
 from tasks.models import SCOPES, ApiKey
 
+MOMENTS = ("created_at", "expires_at", "revoked_at", "last_used_at")
+
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ConsoleAdmin):
@@ -54,7 +56,7 @@ class ApiKeyAdmin(ConsoleAdmin):
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         if obj is None:
             return self.fields
-        return ("name", "shown_prefix", "scopes_in_words", "state", "created_at", "expires_at", "revoked_at", "last_used_at")
+        return ("name", "shown_prefix", "scopes_in_words", "state", *MOMENTS)
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         return () if obj is None else self.get_fields(request, obj)
@@ -90,7 +92,7 @@ class ApiKeyAdmin(ConsoleAdmin):
 
     @action(
         description="Revoke", icon="block", variant=ActionVariant.DANGER, url_path="revoke", permissions=["revoke"],
-        dialog=dialog("Revoke this key?", "Calls with it are refused from now on. This cannot be undone.", "Revoke the key"),
+        dialog=dialog("Revoke this key?", "Calls with it are refused from now on, for good.", "Revoke the key"),
     )  # fmt: skip
     def revoke_this(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         key = self.get_object(request, object_id)

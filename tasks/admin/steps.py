@@ -11,11 +11,12 @@ from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
-from agents.console import ReadOnlyAdmin
+from agents.console import ReadOnlyAdmin, clip, line, moment
 from tasks.models import Step
 from tasks.states import StepStatus
 from tasks.transcript import indented, money, short
 
+TROUBLE = (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED)  # what the index step_trouble holds
 STEP_LABELS = {"started": "info", "done": "success", "failed": "danger", "unknown": "warning", "denied": "warning"}
 
 
@@ -26,18 +27,19 @@ class TroubleFilter(DropdownFilter):
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(status.value, str(status.label)) for status in (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED)]
+        return [(status.value, str(status.label)) for status in TROUBLE]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        known = self.value() in (StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED)
-        return queryset.filter(status=self.value()) if known else queryset
+        return queryset.filter(status=self.value()) if self.value() in TROUBLE else queryset
 
 
 @admin.register(Step)
 class StepAdmin(ReadOnlyAdmin):
     """Every model and tool call, newest first; of one task in its order."""
 
-    list_display = ("of_task", "seq", "kind", "name", "shown_status", "summary", "tokens", "cost", "took", "started")
+    list_display = (
+        "of_task", "seq", "kind", "name", "shown_status", "shown_summary", "tokens", "cost", "took", "started",
+    )  # fmt: skip
     list_display_links = ("of_task", "seq")
     list_filter = (("kind", ChoicesDropdownFilter), TroubleFilter)
     search_fields = ("task_id",)
@@ -63,13 +65,17 @@ class StepAdmin(ReadOnlyAdmin):
     def shown_status(self, step: Step) -> tuple[str, str]:
         return step.status, step.get_status_display()
 
+    @display(description="Summary")
+    def shown_summary(self, step: Step) -> str:
+        return clip(step.summary)
+
     @display(description="Tokens")
     def tokens(self, step: Step) -> str:
         return f"{step.input_tokens + step.output_tokens:,}"
 
     @display(description="Cost")
     def cost(self, step: Step) -> str:
-        return "simulated" if step.simulated else money(step.cost_usd)
+        return line("simulated" if step.simulated else money(step.cost_usd))
 
     @display(description="Seconds")
     def took(self, step: Step) -> str:
@@ -77,7 +83,7 @@ class StepAdmin(ReadOnlyAdmin):
 
     @display(description="Started (UTC)")
     def started(self, step: Step) -> str:
-        return f"{step.started_at:%Y-%m-%d %H:%M:%S}"
+        return moment(step.started_at)
 
     @display(description="Input")
     def shown_input(self, step: Step) -> str:

@@ -16,7 +16,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
 
-from agents.console import PeriodFilter, ReadOnlyAdmin, dialog, leave_for
+from agents.console import PeriodFilter, ReadOnlyAdmin, clip, dialog, leave_for, line, moment
 from agents.errors import AgentError
 from tasks import lifecycle
 from tasks.errors import TaskError
@@ -63,7 +63,8 @@ class TaskAdmin(ReadOnlyAdmin):
     """Read-only, with the verbs that callers have: cancel and retry."""
 
     list_display = (
-        "task", "name", "agent_version", "shown_status", "waiting_on", "steps", "tokens", "cost", "created", "took",
+        "task", "shown_name", "agent_version", "shown_status", "waiting_on", "steps", "tokens", "cost", "created",
+        "took",
     )  # fmt: skip
     list_display_links = ("task",)
     list_select_related = ("version__agent",)
@@ -82,9 +83,13 @@ class TaskAdmin(ReadOnlyAdmin):
     def task(self, task: Task) -> str:
         return format_html('<span class="console-id" title="{}">{}</span>', task.id, short(task.id))
 
+    @display(description="Name")
+    def shown_name(self, task: Task) -> str:
+        return clip(task.name)
+
     @display(description="Agent")
     def agent_version(self, task: Task) -> str:
-        return str(task.version)
+        return line(str(task.version))
 
     @display(description="Status", label=STATUS_LABELS)
     def shown_status(self, task: Task) -> tuple[str, str]:
@@ -100,15 +105,15 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="Cost")
     def cost(self, task: Task) -> str:
-        return money(task.cost_usd)
+        return line(money(task.cost_usd))
 
     @display(description="Created (UTC)")
     def created(self, task: Task) -> str:
-        return f"{task.created_at:%Y-%m-%d %H:%M:%S}"
+        return moment(task.created_at)
 
     @display(description="Duration")
     def took(self, task: Task) -> str:
-        return duration(task.started_at, task.completed_at)
+        return line(duration(task.started_at, task.completed_at))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
         rows = super().get_queryset(request)
@@ -128,7 +133,7 @@ class TaskAdmin(ReadOnlyAdmin):
         if equals and key:
             return queryset.filter(metadata__contains={key.strip(): value.strip()}), False
         found = Q(id__startswith=term if term.startswith("task_") else f"task_{term.lower()}")
-        named = Q(name__startswith=term) & ~Q(name="")  # the second half tells PostgreSQL that the partial index holds it
+        named = Q(name__startswith=term) & ~Q(name="")  # the second half makes PostgreSQL see that task_named holds it
         return queryset.filter(found | named | Q(session_id=term)), False
 
     def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
@@ -153,19 +158,18 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @action(
         description="Cancel", icon="cancel", variant=ActionVariant.DANGER, url_path="cancel", permissions=["cancel"],
-        dialog=dialog("Cancel this task?", "It stops at its next step boundary and cannot be resumed.", "Cancel the task"),
+        dialog=dialog("Cancel this task?", "It stops at its next step boundary, for good.", "Cancel the task"),
     )  # fmt: skip
     def cancel_this(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         task = self._one(request, object_id, lifecycle.cancel)
         if task is not None:
-            ended = task.status == Status.CANCELLED
-            said = "The task is cancelled." if ended else "The task was asked to stop; it does at its next step boundary."
-            messages.success(request, said)
+            asked = "The task was asked to stop; it does at its next step boundary."
+            messages.success(request, "The task is cancelled." if task.status == Status.CANCELLED else asked)
         return leave_for(request, reverse("admin:tasks_task_change", args=[object_id]))
 
     @action(
         description="Retry", icon="replay", variant=ActionVariant.PRIMARY, url_path="retry", permissions=["retry"],
-        dialog=dialog("Retry this task?", "A new task with the same input is submitted; this one stays as it is.", "Submit it again"),
+        dialog=dialog("Retry this task?", "A new task gets the same input; this one stays.", "Submit it again"),
     )  # fmt: skip
     def retry_this(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         task = self._one(request, object_id, lifecycle.retry)
@@ -211,8 +215,18 @@ class TaskAdmin(ReadOnlyAdmin):
                 return HttpResponse(headers={"HX-Refresh": "true"})
             if request.GET.get("seen") == str(task.last_seq):
                 return HttpResponse(status=204)  # htmx leaves the page as it is
-        context = page_of(task) | (extra_context or {}) | {"title": task.name or task.id, "subtitle": None}
+        context = page_of(task) | (extra_context or {}) | {"original": Titled(task)}
         return super().change_view(request, object_id, form_url, context)
+
+
+class Titled:
+    """A task as the page's heading names it: by its name, else by the short form of its id."""
+
+    def __init__(self, task: Task) -> None:
+        self._meta, self.pk, self._title = task._meta, task.pk, task.name or f"Task {short(task.id)}"
+
+    def __str__(self) -> str:
+        return self._title
 
 
 def page_of(task: Task) -> dict[str, Any]:
@@ -220,7 +234,10 @@ def page_of(task: Task) -> dict[str, Any]:
     steps = list(task.steps.order_by("seq")[: STEPS_SHOWN + 1])
     events = list(task.events.order_by("-seq")[:EVENTS_SHOWN])
     result = task.result.get("agent_outcome") if isinstance(task.result, dict) else task.result
-    raw = {"Input": task.input_data, "Overrides": task.overrides, "Limits": task.limits, "Metadata": task.metadata, "Result": task.result}
+    raw = {
+        "Input": task.input_data, "Overrides": task.overrides, "Limits": task.limits, "Metadata": task.metadata,
+        "Result": task.result,
+    }  # fmt: skip
     return {
         "task": task,
         "task_steps": list(entries(task, steps[:STEPS_SHOWN])),
@@ -232,6 +249,8 @@ def page_of(task: Task) -> dict[str, Any]:
         "raw": [(name, indented(value)) for name, value in raw.items() if value],
         "label": STATUS_LABELS[task.status],
         "cost": money(task.cost_usd),
+        "tokens_in": f"{task.input_tokens:,}",
+        "tokens_out": f"{task.output_tokens:,}",
         "took": duration(task.started_at, task.completed_at),
         "waited": duration(task.created_at, task.started_at or task.completed_at),
         "live": not task.is_final,
