@@ -10,9 +10,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
+from rest_framework.views import APIView
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
-JSON_TYPES = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "an array", dict: "an object"}
+JSON_TYPES = {
+    str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "an array", dict: "an object",
+}  # fmt: skip
 
 
 def wrong_type(expected: str, data: Any) -> ValidationError:
@@ -114,8 +117,8 @@ class Nothing(StrictSerializer):
     """An empty body."""
 
 
-class StrictQuery:
-    """View mixin: query parameters that the view does not declare, or that are given twice, are refused.
+class StrictView(APIView):
+    """Query parameters that the view does not declare, or that are given twice, are refused.
 
     `query_parameters` are the view's own beside those of its filters and its pages; a name that ends with a dot
     stands for all that start with it.
@@ -125,15 +128,16 @@ class StrictQuery:
     query_parameters: tuple[str, ...] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        super().initial(request, *args, **kwargs)
         known = self.known_parameters() if request.method in ("GET", "HEAD") else ()
-        for name in request.query_params:
-            if name not in known and not any(len(name) > len(one) and name.startswith(one)
-                                             for one in known if one.endswith(".")):  # fmt: skip
+        for name, values in request.query_params.lists():
+            if not any(name.startswith(one) and name != one if one.endswith(".") else name == one for one in known):
                 cure = f"use {', '.join(known)}" if known else "there are none here"
                 refuse(name, "unknown_parameter", f"There is no query parameter `{name}`; {cure}.")
-            if len(request.query_params.getlist(name)) > 1:
+            if len(values) > 1:
                 refuse(name, "repeated", f"The query parameter `{name}` is given twice; separate values by commas.")
+            if "\0" in name + values[0]:
+                refuse(name, "not_storable", f"The query parameter `{name}` holds the character NUL; take it out.")
 
     def known_parameters(self) -> tuple[str, ...]:
         filters = getattr(getattr(self, "filterset_class", None), "base_filters", {})

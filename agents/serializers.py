@@ -11,7 +11,7 @@ from agents.models import AgentVersion
 from agents.requests import Instant, JsonObject, StrictSerializer, Text, Truth, Whole
 
 
-@extend_schema_field(config.CONFIG_SCHEMA)
+@extend_schema_field(dict(config.CONFIG_SCHEMA))
 class ConfigField(JsonObject):
     """A configuration; `agents.config` checks it."""
 

@@ -15,7 +15,7 @@ from agents import versions
 from agents.config import needs_admin
 from agents.errors import AdminNeeded, FieldProblem, StaleVersion, UnknownVersion
 from agents.models import AgentVersion
-from agents.requests import StrictQuery, refuse
+from agents.requests import StrictView, refuse
 from agents.serializers import (
     AgentPatchSerializer,
     AgentSerializer,
@@ -36,7 +36,7 @@ def current() -> QuerySet[AgentVersion]:
     return AgentVersion.objects.select_related("agent").filter(version=F("agent__version"))
 
 
-class AgentList(StrictQuery, generics.ListAPIView[AgentVersion]):
+class AgentList(StrictView, generics.ListAPIView[AgentVersion]):
     """The agents, newest first."""
 
     scopes = {"GET": READ, "POST": WRITE}
@@ -58,7 +58,7 @@ class AgentList(StrictQuery, generics.ListAPIView[AgentVersion]):
         return shown(agent.slug, status=201)
 
 
-class AgentDetail(StrictQuery, generics.GenericAPIView[AgentVersion]):
+class AgentDetail(StrictView, generics.GenericAPIView[AgentVersion]):
     """One agent. `ETag` is its version."""
 
     scopes = {"GET": READ, "PATCH": WRITE}
@@ -83,7 +83,7 @@ class AgentDetail(StrictQuery, generics.GenericAPIView[AgentVersion]):
         return shown(slug)
 
 
-class VersionList(StrictQuery, generics.ListAPIView[AgentVersion]):
+class VersionList(StrictView, generics.ListAPIView[AgentVersion]):
     """The versions of an agent, newest first."""
 
     scopes = {"GET": READ}
@@ -98,7 +98,7 @@ class VersionList(StrictQuery, generics.ListAPIView[AgentVersion]):
         return AgentVersion.objects.filter(agent_id=now.agent_id)
 
 
-class VersionDetail(StrictQuery, generics.GenericAPIView[AgentVersion]):
+class VersionDetail(StrictView, generics.GenericAPIView[AgentVersion]):
     """One version of an agent; it never changes."""
 
     scopes = {"GET": READ}
@@ -112,7 +112,7 @@ class VersionDetail(StrictQuery, generics.GenericAPIView[AgentVersion]):
         return Response(VersionSerializer(found).data)
 
 
-class Rollback(StrictQuery, generics.GenericAPIView[AgentVersion]):
+class Rollback(StrictView, generics.GenericAPIView[AgentVersion]):
     scopes = {"POST": WRITE}
     problems = {"POST": ("404", "412")}
     serializer_class = AgentSerializer
@@ -120,7 +120,10 @@ class Rollback(StrictQuery, generics.GenericAPIView[AgentVersion]):
     queryset = AgentVersion.objects.none()
 
     @extend_schema(
-        request=RollbackSerializer, responses={201: AgentSerializer}, parameters=[IF_MATCH], operation_id="agents_rollback"
+        request=RollbackSerializer,
+        responses={201: AgentSerializer},
+        parameters=[IF_MATCH],
+        operation_id="agents_rollback",
     )
     def post(self, request: Request, slug: str) -> Response:
         """Publish the configuration of an earlier version as a new one."""
@@ -148,7 +151,8 @@ def refuse_addresses(request: Request, pointers: list[str], at: str = "") -> Non
     """Raise AdminNeeded for addresses that a key without `admin` would set: a provider's key travels there."""
     if pointers and "admin" not in request.auth.scopes:  # type: ignore[union-attr]
         detail = f"Only a key with the scope admin may set {', '.join(pointers)}."
-        raise AdminNeeded(detail, problems=tuple(FieldProblem(at or one, "permission_denied", detail) for one in pointers))
+        places = tuple(FieldProblem(at or one, "permission_denied", detail) for one in pointers)
+        raise AdminNeeded(detail, problems=places)
 
 
 def expected(request: Request, now: AgentVersion) -> int | None:

@@ -6,6 +6,7 @@ keeps it while an asynchronous view waits; docs/decisions/0003 has the figures.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import sys
@@ -45,12 +46,10 @@ class Disconnected(Exception):
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        return await lifespan(receive, send)
-    if scope["type"] == "http":
-        try:
+        await lifespan(receive, send)
+    elif scope["type"] == "http":
+        with contextlib.suppress(Disconnected):  # nobody is there to be told
             await answer_to(scope, receive, send)
-        except Disconnected:
-            pass  # nobody is there to be told
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
@@ -119,14 +118,18 @@ async def run(environ: dict[str, Any], body: bytes) -> Answer:
 
 def call(environ: dict[str, Any]) -> Answer:
     """One request through Django, its answer collected: every answer is small or a static file."""
-    started: list[Any] = []
-    response = handler(environ, lambda status, headers, *_: started.extend((status, headers)))
+    started: dict[str, Any] = {}
+
+    def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
+        started.update(status=int(status[:3]), headers=headers)
+
+    response = handler(environ, start_response)
     try:
         body = b"".join(response)
     finally:
-        response.close()  # type: ignore[attr-defined]  # ends the request: connections go back to the pool
-    status, headers = started
-    return Answer(int(status[:3]), [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers], body)
+        response.close()  # ends the request: its connection goes back to the pool
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in started["headers"]]
+    return Answer(started["status"], headers, body)
 
 
 def environ_of(scope: Scope) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def configure(options: Mapping[str, Any]) -> None:
             "formatters": {"line": {"()": formatter, "style": options["format"]}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": options["level"]},
-            "loggers": {name: {"level": "ERROR"} for name in NOISY} | {name: ONWARD for name in OWN_HANDLERS} | QUIET,
+            "loggers": {name: {"level": "ERROR"} for name in NOISY} | dict.fromkeys(OWN_HANDLERS, ONWARD) | QUIET,
         }
     )
     structlog.configure(

@@ -6,13 +6,14 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
-from opspawn_site import health
+from opspawn_site import admin_link, health
 from opspawn_site.metrics import metrics
 from opspawn_site.rest import problems
 from opspawn_site.rest.schema import schema
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("admin/enter/", admin_link.enter),
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks.urls")),
     path("api/v1/", include("agents.urls")),

@@ -15,17 +15,17 @@ from tasks.states import ErrorCode, EventType, Status, StepKind, StepStatus, Wai
 from tasks.submission import METADATA_ENTRIES, NAME_CHARS, SESSION_CHARS, TASK_TYPES
 
 
-@extend_schema_field(config.INPUT_SCHEMA)
+@extend_schema_field(dict(config.INPUT_SCHEMA))
 class InputField(JsonObject):
     """What the agent works on."""
 
 
-@extend_schema_field(config.OVERRIDES_SCHEMA)
+@extend_schema_field(dict(config.OVERRIDES_SCHEMA))
 class OverridesField(JsonObject):
     """What this task changes of its agent's configuration."""
 
 
-@extend_schema_field(config.LIMITS_SCHEMA)
+@extend_schema_field(dict(config.LIMITS_SCHEMA))
 class LimitsField(JsonObject):
     """Bounds of this task."""
 
@@ -168,7 +168,7 @@ class EventSerializer(serializers.Serializer[Event]):
     seq = serializers.IntegerField()
     type = serializers.ChoiceField(EventType.choices)
     at = Instant()
-    data = JsonObject()
+    data = JsonObject()  # type: ignore[assignment]
 
 
 def as_accepted(task: Task) -> Task:

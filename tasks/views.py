@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
@@ -15,7 +15,7 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents.requests import Nothing, StrictQuery, refuse
+from agents.requests import Nothing, StrictView, refuse
 from tasks import lifecycle
 from tasks.filters import TaskFilters
 from tasks.keys import allows
@@ -38,13 +38,18 @@ MAX_WAIT_SECONDS = 60
 MAX_SEQ = 2**31 - 1
 
 
+def key_of(request: Request) -> ApiKey:
+    """Whoever came past authentication and permissions has one."""
+    return cast(ApiKey, request.auth)
+
+
 def visible(key: ApiKey) -> QuerySet[Task]:
     """The tasks that a key may know of: its own, or all of them."""
     tasks = Task.objects.select_related("agent", "version")
     return tasks if allows(key, "tasks:read_all") else tasks.filter(api_key=key)
 
 
-class TaskList(StrictQuery, generics.ListAPIView[Task]):
+class TaskList(StrictView, generics.ListAPIView[Task]):
     """The tasks, newest first."""
 
     scopes = {"GET": READ, "POST": WRITE}
@@ -55,7 +60,7 @@ class TaskList(StrictQuery, generics.ListAPIView[Task]):
     query_parameters = ("metadata.",)
 
     def get_queryset(self) -> QuerySet[Task]:
-        return visible(self.request.auth)  # type: ignore[arg-type]
+        return visible(key_of(self.request))
 
     @extend_schema(description="Newest first. `metadata.<key>=<value>` filters by metadata.")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -72,7 +77,7 @@ class TaskList(StrictQuery, generics.ListAPIView[Task]):
         asked.is_valid(raise_exception=True)
         submission = lifecycle.Submission(
             **asked.validated_data,
-            api_key=request.auth,
+            api_key=key_of(request),
             submitted_by=str(request.auth),
             idempotency_key=idempotency_key(request),
             body_digest=digest(request.data),
@@ -84,7 +89,7 @@ class TaskList(StrictQuery, generics.ListAPIView[Task]):
         return response
 
 
-class TaskDetail(StrictQuery, generics.RetrieveAPIView[Task]):
+class TaskDetail(StrictView, generics.RetrieveAPIView[Task]):
     """One task; with `wait`, answered at its end or after that many seconds."""
 
     scopes = {"GET": READ}
@@ -96,10 +101,10 @@ class TaskDetail(StrictQuery, generics.RetrieveAPIView[Task]):
     filter_backends = ()
 
     def get_queryset(self) -> QuerySet[Task]:
-        return visible(self.request.auth)  # type: ignore[arg-type]
+        return visible(key_of(self.request))
 
     def get_serializer_context(self) -> dict[str, Any]:
-        return super().get_serializer_context() | {"include": included(self.request)}
+        return {**super().get_serializer_context(), "include": included(self.request)}
 
     @extend_schema(
         parameters=[
@@ -116,7 +121,7 @@ class TaskDetail(StrictQuery, generics.RetrieveAPIView[Task]):
         return Response(self.get_serializer(task).data)
 
 
-class OfTask(StrictQuery, generics.ListAPIView[Any]):
+class OfTask(StrictView, generics.ListAPIView[Any]):
     """What hangs on one task, in the order it happened."""
 
     scopes = {"GET": READ}
@@ -126,7 +131,7 @@ class OfTask(StrictQuery, generics.ListAPIView[Any]):
 
     def of_task(self) -> dict[str, str]:
         """The filter for the task in the URL; 404 when it is not there to be seen."""
-        task = get_object_or_404(visible(self.request.auth).only("id"), pk=self.kwargs["task_id"])  # type: ignore[arg-type]
+        task = get_object_or_404(visible(key_of(self.request)), pk=self.kwargs["task_id"])
         return {"task_id": task.id}
 
 
@@ -154,7 +159,7 @@ class EventList(OfTask):
         return Event.objects.filter(seq__gt=after(self.request), **self.of_task())
 
 
-class Verb(StrictQuery, generics.GenericAPIView[Task]):
+class Verb(StrictView, generics.GenericAPIView[Task]):
     """Something that is done to a task. Its body is empty."""
 
     scopes = {"POST": WRITE}
@@ -165,7 +170,7 @@ class Verb(StrictQuery, generics.GenericAPIView[Task]):
 
     def owned(self, request: Request, task_id: str) -> Task:
         Nothing(data=request.data).is_valid(raise_exception=True)
-        key: ApiKey = request.auth  # type: ignore[assignment]
+        key = key_of(request)
         task = get_object_or_404(visible(key), pk=task_id)
         if task.api_key_id != key.pk and not allows(key, "admin"):
             raise PermissionDenied("This task is another key's; only that key or one with the scope admin can do that.")
@@ -185,7 +190,7 @@ class Retry(Verb):
     def post(self, request: Request, task_id: str) -> Response:
         """Submit the same work again, as a new task."""
         task = self.owned(request, task_id)
-        return created(lifecycle.retry(task.id, by=str(request.auth), api_key=request.auth))  # type: ignore[arg-type]
+        return created(lifecycle.retry(task.id, by=str(request.auth), api_key=key_of(request)))
 
 
 def created(task: Task) -> Response:

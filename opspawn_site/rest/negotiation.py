@@ -1,7 +1,7 @@
 """One language: whatever a client accepts, it is answered in JSON; a body in anything else is a 415."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rest_framework.negotiation import BaseContentNegotiation
@@ -15,16 +15,17 @@ MERGE_PATCH = "application/merge-patch+json"  # RFC 7396
 class AlwaysJSON(BaseContentNegotiation):
     """`Accept` is not read."""
 
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         media_type, *parameters = [part.strip().lower() for part in (request.content_type or "").split(";")]
-        charsets = [value.strip('" ') for part in parameters for name, _, value in [part.partition("=")] if name == "charset"]
-        if any(charset not in ("utf-8", "utf8", "us-ascii") for charset in charsets):
+        charsets = {part.removeprefix("charset=").strip('" ') for part in parameters if part.startswith("charset=")}
+        if charsets - {"utf-8", "utf8", "us-ascii"}:
             return None
         if media_type == "application/json" or (media_type == MERGE_PATCH and request.method == "PATCH"):
-            return parsers[0]
+            return next(iter(parsers))
         return None
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, Any]:
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type

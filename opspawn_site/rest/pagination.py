@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from django.core.signing import BadSignature, Signer
-from django.db.models import Model, QuerySet
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -21,9 +20,7 @@ class NewestFirst(BasePagination):
 
     parameters = ("limit", "cursor")
 
-    def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: Any = None
-    ) -> list[Model]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         order = getattr(view, "page_by", "-id")
         column, signer = order.lstrip("-"), Signer(salt=f"cursor of {type(view).__name__}")
         limit = limit_of(request.query_params.get("limit"))

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, and stricter: what PostgreSQL or the next reader could not hold is refused with its place."""
+"""JSON as RFC 8259 has it, and stricter: what PostgreSQL or the next reader cannot hold is refused with its place."""
 from __future__ import annotations
 
 import json

@@ -65,7 +65,7 @@ def answer(
         "retryable": status in RETRYABLE,
         "errors": [{"pointer": one.pointer, "code": one.code, "detail": one.detail} for one in problems],
     }
-    text = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
     response = HttpResponse(text, status=status, content_type="application/problem+json")
     if status == 503:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -123,7 +123,7 @@ def problems_in(detail: Any, pointer: str = "") -> Iterator[FieldProblem]:
 
 
 def of_framework(request: HttpRequest, error: APIException) -> HttpResponse:
-    code = error.detail.code if hasattr(error.detail, "code") else error.default_code
+    code = str(getattr(error.detail, "code", None) or error.default_code)
     response = answer(request, error.status_code, code, str(error.detail))
     if header := getattr(error, "auth_header", ""):
         response["WWW-Authenticate"] = header

@@ -1,4 +1,4 @@
-"""The outermost layer: every request has an id in its answer and its log lines, one access line, and a place in the metrics."""
+"""The outermost layer: every request has an id in its answer and its log lines, one access line, one observation."""
 from __future__ import annotations
 
 import re

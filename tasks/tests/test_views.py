@@ -244,7 +244,7 @@ def test_pages_run_from_newest_to_oldest_without_gap_or_repetition(api: Consumer
     "limit=0", "limit=201", "limit=-1", "limit=abc", "limit=", "limit=1.5", "limit=٣", "cursor=abc", "cursor=",
     "cursor=%F0%9F", "unknown=1", "limit=1&limit=2", "status=done", "status=", "status=pending,,failed",
     "version=x", "version=0", "version=99999999999", "created_after=yesterday", "created_before=2030-01-01",
-    "agent=", "session_id=a%00b", "metadata.=1", "metadata=1", "page=2", "wait=1", "format=json",
+    "agent=", "session_id=a%00b", "metadata.=1", "metadata=1", "metadata.a=%00", "page=2", "wait=1", "format=json",
 ])  # fmt: skip
 def test_a_query_that_cannot_be_meant_is_refused_and_names_the_parameter(api: Consumer, query: str) -> None:
     response = api.get(f"/tasks/?{query}")
