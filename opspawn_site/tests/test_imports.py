@@ -24,8 +24,6 @@ def walk(patterns):
 walk(get_resolver().url_patterns)
 """
 ADMIN = """
-import django
-django.setup()
 from django.contrib import admin
 assert admin.site._registry
 from django.urls import reverse
@@ -34,14 +32,10 @@ for model_admin in admin.site._registry.values():
     model_admin.form
 """
 SCHEMA = """
-import django
-django.setup()
 from drf_spectacular.generators import SchemaGenerator
 assert SchemaGenerator().get_schema(public=True)["paths"]
 """
 SAVING_AN_AGENT = """
-import django
-django.setup()
 from agents import config
 from agents.tools import registry
 assert list(registry.names())
@@ -79,8 +73,8 @@ def loaded_after(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "code",
-    [WEB, ADMIN, SCHEMA, SAVING_AN_AGENT, CHECK, COMMANDS],
-    ids=["web", "admin", "schema", "saving an agent", "check", "commands"],
+    [WEB + ADMIN + SCHEMA + SAVING_AN_AGENT, CHECK, COMMANDS],
+    ids=["the site and all that it answers", "a Django command", "a command of the fleet"],
 )
 def test_what_is_not_a_worker_never_loads_what_only_workers_need(code: str) -> None:
     assert loaded_after(code) == []

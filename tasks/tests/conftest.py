@@ -1,3 +1,4 @@
+"""A worker process that the tests of a module share."""
 from __future__ import annotations
 
 from collections.abc import Iterator
