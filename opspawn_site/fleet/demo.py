@@ -40,6 +40,8 @@ def run(folder: DataFolder, wish: Wish) -> int:
     if wish.reset:
         raise FolderInUse(folder.path, folder.holder())
     shown.note(f"using the fleet that runs in {folder.path} (pid {line['pids']['supervisor']})")
+    if wish.as_json:
+        shown.ready(line)
     join(folder, line)
     import django
 

@@ -58,7 +58,7 @@ class Transcript:
         usage = f"{tokens(task['usage'])} · {money(task['usage'])}" + (" (simulated)" if simulated else "")
         self._line(
             (f"\n  {'✓' if done else '✗'} {task['status']}", "bold green" if done else "bold red"),
-            (f"  {seconds:.1f} s · {task['steps']} steps · {usage}\n", "dim"),
+            (f"  {seconds:.1f} s · {task['steps']} step{'s' * (task['steps'] != 1)} · {usage}\n", "dim"),
         )
         text = answer_of(task) if done else f"{task['error_code']}: {task['error_message']}"
         for line in text.splitlines():
