@@ -107,9 +107,9 @@ def _same(before: Any, after: Any) -> bool:
 def _publish(agent: Agent, content: dict[str, Any], **about: Any) -> Agent:
     number = agent.version + 1
     _add_version(agent, number, content["config"], **about)
-    Agent.objects.filter(pk=agent.pk).update(
-        version=number, description=content["description"], archived=content["archived"], updated_at=Now()
-    )
+    agent.version, agent.description, agent.archived = number, content["description"], content["archived"]
+    agent.updated_at = Now()
+    agent.save(update_fields=["version", "description", "archived", "updated_at"])  # saved, so that it is audited
     agent.refresh_from_db()
     return agent
 
