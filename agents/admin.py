@@ -140,9 +140,8 @@ class AgentAdmin(ConsoleAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:  # fmt: skip
         """A save that lost a race after the form was checked is refused like one before."""
-        extra = (extra_context or {}) | {"show_save_and_continue": False, "show_save_and_add_another": False}
         try:
-            return super().changeform_view(request, object_id, form_url, extra)
+            return super().changeform_view(request, object_id, form_url, extra_context)
         except AgentError as error:
             messages.error(request, f"Nothing was saved. {error}")
             return HttpResponseRedirect(request.get_full_path())

@@ -73,6 +73,14 @@ class ConsoleAdmin(ModelAdmin):
     change_form_show_cancel_button = True
     empty_words = ""
 
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """One way to save."""
+        extra = (extra_context or {}) | {"show_save_and_continue": False, "show_save_and_add_another": False}
+        return super().changeform_view(request, object_id, form_url, extra)
+
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
         return CappedList
 

@@ -14,6 +14,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 from auditlog.models import LogEntry
 from auditlog.registry import auditlog
+from auditlog.signals import pre_log
 from django.contrib.auth.models import Group, User
 from django.db.models.signals import post_save, pre_save
 from django.http import HttpRequest
@@ -51,15 +52,21 @@ def audit_middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[Ht
 
 def watch() -> None:
     """Register the models whose every change is kept. Tasks, steps and events are not: their events are."""
-    auditlog.register(Agent, include_fields=["slug", "description", "archived"])
-    auditlog.register(ApiKey, exclude_fields=["digest", "last_used_at", "tasks"])
+    auditlog.register(Agent, include_fields=["description", "archived"])
+    auditlog.register(ApiKey, exclude_fields=["id", "digest", "last_used_at"])
     auditlog.register(
-        User, exclude_fields=["last_login"], m2m_fields={"groups", "user_permissions"},
+        User, exclude_fields=["id", "date_joined", "last_login"], m2m_fields={"groups", "user_permissions"},
         mask_fields=["password"], mask_callable="opspawn_site.audit.hidden",
     )  # fmt: skip
     auditlog.register(Group, m2m_fields={"permissions"})
+    pre_log.connect(is_worth_an_entry, sender=Agent, dispatch_uid="audit_agent_made")
     pre_save.connect(name_the_actor, sender=LogEntry, dispatch_uid="audit_actor")
     post_save.connect(record_version, sender=AgentVersion, dispatch_uid="audit_version")
+
+
+def is_worth_an_entry(sender: type[Agent], action: int, **signal: Any) -> bool:
+    """The first version of an agent is the entry of its making."""
+    return action != LogEntry.Action.CREATE
 
 
 def hidden(value: str) -> str:
@@ -92,9 +99,12 @@ def record_version(
     changes: dict[str, list[Any]] = {"version": [before.version if before else None, instance.version]}
     if before is None or before.config != instance.config:
         changes["config"] = [_readable(before.config) if before else None, _readable(instance.config)]
+    if before is None and instance.agent.description:
+        changes["description"] = [None, instance.agent.description]
+    action = LogEntry.Action.UPDATE if before else LogEntry.Action.CREATE
     about = {"by": instance.created_by, "note": instance.note, "rollback_of": instance.rollback_of}
     LogEntry.objects.log_create(
-        instance.agent, action=LogEntry.Action.UPDATE, changes=changes, object_repr=str(instance),
+        instance.agent, action=action, changes=changes, object_repr=str(instance),
         additional_data={name: value for name, value in about.items() if value},
     )  # fmt: skip
 

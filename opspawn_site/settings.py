@@ -169,6 +169,7 @@ DATABASES = {
 }
 
 # The admin; opspawn_site/navigation.py holds UNFOLD.
+LOGIN_URL, LOGIN_REDIRECT_URL = "/admin/login/", "/admin/"
 DATE_FORMAT, TIME_FORMAT, DATETIME_FORMAT = "Y-m-d", "H:i:s", "Y-m-d H:i:s"
 
 REST_FRAMEWORK = {

@@ -91,7 +91,7 @@ def indented(value: Any) -> str:
 def money(cost: Decimal | None) -> str:
     """Dollars to six places without trailing zeros: `$0.00142`; an unknown price is said, never shown as 0."""
     if cost is None:
-        return "price unknown"
+        return "unknown"
     return f"${cost:.6f}".rstrip("0").rstrip(".")
 
 

@@ -63,8 +63,7 @@ class TaskAdmin(ReadOnlyAdmin):
     """Read-only, with the verbs that callers have: cancel and retry."""
 
     list_display = (
-        "task", "shown_name", "agent_version", "shown_status", "waiting_on", "steps", "tokens", "cost", "created",
-        "took",
+        "task", "shown_name", "agent_version", "shown_status", "steps", "tokens", "cost", "created", "took",
     )  # fmt: skip
     list_display_links = ("task",)
     list_select_related = ("version__agent",)
@@ -93,7 +92,8 @@ class TaskAdmin(ReadOnlyAdmin):
 
     @display(description="Status", label=STATUS_LABELS)
     def shown_status(self, task: Task) -> tuple[str, str]:
-        return task.status, task.get_status_display()
+        waits = f": {task.get_waiting_on_display().lower()}" if task.waiting_on else ""
+        return task.status, f"{task.get_status_display()}{waits}"
 
     @display(description="Steps")
     def steps(self, task: Task) -> int:
