@@ -69,7 +69,7 @@ SENTENCES: dict[type[errors.ModelError], str] = {
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|ops|AIza)[-_]?[A-Za-z0-9*_-]{12,}|(?i:bearer)\s+\S+|(?<=[?&]key=)[^&\s]+"
 )
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
 _DROP_ADVICE = re.compile(r"\s*To drop .*", re.S)
 
 
