@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from django.db.models import F, QuerySet
 from django.shortcuts import get_object_or_404

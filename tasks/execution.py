@@ -185,8 +185,8 @@ class Attendance:
 
     def _call(self, turn: Turn) -> ModelCall:
         return ModelCall(
-            settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens), messages=turn.messages, tools=turn.tools,
-            tried=self._tried, seconds_left=turn.seconds_left,
+            settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
+            messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
         )  # fmt: skip
 
     def _model_failed(self, error: ModelError) -> None:

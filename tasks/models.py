@@ -125,7 +125,8 @@ class Task(models.Model):
                 name="task_waits_for_something",
             ),
             models.CheckConstraint(
-                condition=Q(status=Status.FAILED, error_code__isnull=False, error_code__in=ErrorCode.values, error_message__isnull=False)
+                condition=Q(status=Status.FAILED, error_code__isnull=False, error_code__in=ErrorCode.values,
+                            error_message__isnull=False)
                 | (~Q(status=Status.FAILED) & Q(error_code__isnull=True, error_message__isnull=True)),
                 name="task_failed_with_reason",
             ),
@@ -146,7 +147,9 @@ class Task(models.Model):
                 name="task_leased_iff_running",
             ),
             models.CheckConstraint(condition=Q(priority__gte=-5, priority__lte=5), name="task_priority_range"),
-            models.CheckConstraint(condition=Q(cost_usd__isnull=True) | Q(cost_usd__gte=0), name="task_cost_not_negative"),
+            models.CheckConstraint(
+                condition=Q(cost_usd__isnull=True) | Q(cost_usd__gte=0), name="task_cost_not_negative"
+            ),
             models.CheckConstraint(condition=Q(running_seconds__gte=0), name="task_time_not_negative"),
         ]  # fmt: skip
 

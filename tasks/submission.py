@@ -80,6 +80,7 @@ def _metadata(metadata: Any) -> Iterator[FieldProblem]:
         if not isinstance(key, str) or not 1 <= len(key) <= METADATA_KEY_CHARS:
             yield FieldProblem(pointer, "invalid_key", f"Use keys of 1 to {METADATA_KEY_CHARS} characters.")
         if not isinstance(value, str):
-            yield FieldProblem(pointer, "invalid_type", f"Use a text; got {type(value).__name__}. Nothing is converted.")
+            detail = f"Use a text; got {type(value).__name__}. Nothing is converted."
+            yield FieldProblem(pointer, "invalid_type", detail)
         elif len(value) > METADATA_VALUE_CHARS:
             yield FieldProblem(pointer, "too_long", f"Use at most {METADATA_VALUE_CHARS} characters.")

@@ -108,7 +108,7 @@ def _links(line: dict[str, Any], task_id: str) -> dict[str, str]:
     user: Any = get_user_model().objects.get(username=seeding.ADMIN)
     once = link_for(site, user, page)
     connection.close()
-    connection.close_pool()
+    connection.close_pool()  # type: ignore[attr-defined]
     body = json.dumps({"agent": "demo-echo", "input_data": {"prompt": "Hello"}})
     headers = f"-H 'Authorization: Bearer {line['api_key']}' -H 'Content-Type: application/json'"
     known = addresses(line)

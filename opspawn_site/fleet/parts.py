@@ -77,7 +77,7 @@ def worker_problem(name: str) -> str | None:
 
     asked = f"{name}@{gethostname()}"
     try:
-        answers = app.control.ping(destination=[asked], timeout=0.5, limit=1)
+        answers = app.control.ping(destination=[asked], timeout=0.5, limit=1) or []
     except OSError as error:
         return f"Redis does not answer: {error}"
     return None if any(asked in answer for answer in answers) else f"no pong from {asked}"

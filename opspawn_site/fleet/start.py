@@ -104,7 +104,7 @@ class Fleet:
             raise PartFailed("migrations", f"{type(error).__name__}: {error}".strip()) from error
         finally:
             connection.close()
-            connection.close_pool()  # its threads would log every restart of PostgreSQL
+            connection.close_pool()  # type: ignore[attr-defined]  # its threads would log every restart of PostgreSQL
         self._progress.started("migrations")
         return password, key
 

@@ -28,7 +28,9 @@ class Consumer:
     def patch(self, path: str, body: Any, **headers: Any) -> Any:
         return self.raw("PATCH", path, json.dumps(body), **headers)
 
-    def raw(self, method: str, path: str, data: bytes | str, content_type: str = "application/json", **headers: Any) -> Any:
+    def raw(
+        self, method: str, path: str, data: bytes | str, content_type: str = "application/json", **headers: Any
+    ) -> Any:
         return self.http.generic(method, f"/api/v1{path}", data, content_type, **self.auth, **headers)
 
 

@@ -78,5 +78,5 @@ def test_admin_implies_every_scope_and_others_only_their_own() -> None:
 
 
 def test_an_unknown_scope_is_named() -> None:
-    with pytest.raises(ValueError, match="'tasks:everything'.*tasks:write"):
+    with pytest.raises(ValueError, match=r"'tasks:everything'.*tasks:write"):
         keys.issue("wrong", ["tasks:everything"])
