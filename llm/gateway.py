@@ -41,6 +41,13 @@ def complete(call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop) -> 
     return replace(reply, attempts=tuple(tries.attempts), usage=tries.usage + reply.usage)
 
 
+def warm_up() -> None:
+    """Import LiteLLM ahead of the first call, which would spend seconds of its task's time on it. Blocks for those."""
+    from llm import litellm_calls
+
+    litellm_calls.load()
+
+
 class _Tries:
     """The attempts of one call. Tenacity decides about them; this remembers them."""
 

@@ -160,7 +160,7 @@ DATABASES = {
         "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,  # a connection that a restart of PostgreSQL cut is replaced at checkout
         "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60},
+            "pool": {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60, "reconnect_timeout": 1},
             "connect_timeout": 3,
             "application_name": "opspawn",
             "options": "-c idle_in_transaction_session_timeout=60000",

@@ -14,6 +14,7 @@ from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 from django.db import connection
 
+from llm import gateway
 from tasks import bell
 from tasks.execution import execute
 from tasks.leases import LEASES, beat_for_ever
@@ -71,6 +72,8 @@ def start_threads(**_: Any) -> None:
     LEASES.draining.clear()
     threading.Thread(target=beat_for_ever, args=(LEASES, STOP), name="heartbeat", daemon=True).start()
     threading.Thread(target=sweep_for_ever, args=(STOP,), name="sweeper", daemon=True).start()
+    if any(settings.PROVIDER_KEYS.values()):  # else it would cost 190 MB that the scripted model never needs
+        threading.Thread(target=gateway.warm_up, name="warm-up", daemon=True).start()
     for queue in settings.WORKER_QUEUES:
         bell.nudge(queue)
 
