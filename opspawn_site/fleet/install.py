@@ -1,7 +1,8 @@
-"""Keep `.venv` as requirements.txt says. Run as a script by ./opspawn, with any Python 3.11 to 3.13 and no packages.
+"""Keep `.venv` as requirements.txt says.
 
-The marker, a copy of requirements.txt, is written last: an installation that was interrupted is done again. A lock
-lets a second copy of this script wait and then find everything done.
+Run as a script by ./opspawn, with the Python that makes the environment (3.11 to 3.13) and no packages. The marker, a
+copy of requirements.txt, is written last: an installation that was interrupted is done again. A lock lets a second
+copy of this script wait and then find everything done.
 """
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ import subprocess
 import sys
 
 
-def main(root: pathlib.Path) -> int:
+def main(root: pathlib.Path, python: str) -> int:
     environment, wanted = root / ".venv", root / "requirements.txt"
     try:
         _wait_for(os.open(root, os.O_RDONLY))  # the folder itself is the lock, held until this process ends
-        return 0 if _is_current(environment, wanted) else _make(environment, wanted)
+        return 0 if _is_current(environment, wanted, python) else _make(environment, wanted, python)
     except KeyboardInterrupt:
         return 130
     except OSError as error:
@@ -32,27 +33,27 @@ def _wait_for(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
-def _is_current(environment: pathlib.Path, wanted: pathlib.Path) -> bool:
+def _is_current(environment: pathlib.Path, wanted: pathlib.Path, python: str) -> bool:
     marker = environment / "requirements.installed"
-    return marker.exists() and marker.read_bytes() == wanted.read_bytes() and _fits(environment)
+    return marker.exists() and marker.read_bytes() == wanted.read_bytes() and _fits(environment, python)
 
 
-def _fits(environment: pathlib.Path) -> bool:
+def _fits(environment: pathlib.Path, python: str) -> bool:
     """Its Python runs, is one of 3.11 to 3.13, and the one that OPSPAWN_PYTHON chooses, if it chooses."""
     ask = "import sys; print(sys.version_info[:2], sys.base_prefix)"
     answer = _ask([str(environment / "bin" / "python"), "-c", ask])
     if os.environ.get("OPSPAWN_PYTHON"):
-        return answer == _ask([sys.executable, "-c", ask]) != ""
+        return answer == _ask([python, "-c", ask]) != ""
     return answer.startswith(("(3, 11)", "(3, 12)", "(3, 13)"))
 
 
-def _make(environment: pathlib.Path, wanted: pathlib.Path) -> int:
+def _make(environment: pathlib.Path, wanted: pathlib.Path, python: str) -> int:
     (environment / "requirements.installed").unlink(missing_ok=True)
     content = wanted.read_bytes()  # what is installed is what the marker says, whatever is edited meanwhile
     uv = _uv()
-    if not _fits(environment):
-        print(f"opspawn: making .venv with Python {sys.version.split()[0]} ({sys.executable})", flush=True)
-        if not _make_environment(environment, uv):
+    if not _fits(environment, python):
+        print(f"opspawn: making .venv with Python {sys.version.split()[0]} ({python})", flush=True)
+        if not _make_environment(environment, python, uv):
             return 1
     with_what = "uv" if uv else "pip"
     print(f"opspawn: installing requirements.txt with {with_what}; the first time takes minutes", flush=True)
@@ -64,21 +65,21 @@ def _make(environment: pathlib.Path, wanted: pathlib.Path) -> int:
     return 0
 
 
-def _make_environment(environment: pathlib.Path, uv: str | None) -> bool:
+def _make_environment(environment: pathlib.Path, python: str, uv: str | None) -> bool:
     if environment.is_symlink() or environment.is_file():
         environment.unlink()
     shutil.rmtree(environment, ignore_errors=True)
-    attempt = [sys.executable, "-m", "venv", str(environment)]
+    attempt = [python, "-m", "venv", str(environment)]
     done = subprocess.run(attempt, capture_output=True, text=True)
     if done.returncode == 0:
         return True
-    if uv and _runs([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)]):
+    if uv and _runs([uv, "venv", "--quiet", "--clear", "--python", python, str(environment)]):
         return True
     shutil.rmtree(environment, ignore_errors=True)
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     reason = " ".join((done.stderr or done.stdout).split()) or f"exit {done.returncode}"
     cure = f"install the package {package} (Debian: apt install {package}), or choose another with OPSPAWN_PYTHON"
-    _fail(f"{sys.executable} cannot make a virtual environment with pip: {cure}. It said: {reason[-300:]}")
+    _fail(f"{python} cannot make a virtual environment with pip: {cure}. It said: {reason[-300:]}")
     return False
 
 
@@ -118,4 +119,4 @@ def _fail(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(pathlib.Path(sys.argv[1])))
+    sys.exit(main(pathlib.Path(sys.argv[1]), sys.argv[2]))
