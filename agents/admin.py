@@ -1,7 +1,6 @@
 """Agents and their versions in the admin: every save publishes, every version can be had back."""
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django import forms
@@ -22,7 +21,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from agents import config as configuration
 from agents import versions
 from agents.console import ConsoleAdmin, ReadOnlyAdmin, clip, dialog, leave_for, moment
-from agents.differences import Difference, differences
+from agents.differences import Difference, described, differences
 from agents.errors import AgentError
 from agents.forms import AgentForm
 from agents.models import Agent, AgentVersion
@@ -96,7 +95,7 @@ class AgentAdmin(ConsoleAdmin):
 
     @display(description="Configuration")
     def shown_config(self, agent: Agent) -> str:
-        return diff_html(differences({}, current(agent)))
+        return diff_html(described(current(agent)), "Everything is left to the defaults.")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
         rows = super().get_queryset(request)
@@ -207,7 +206,7 @@ class AgentVersionAdmin(ReadOnlyAdmin):
     @display(description="Agent")
     def link_to_agent(self, version: AgentVersion) -> str:
         link = reverse("admin:agents_agent_change", args=[version.agent_id])
-        return format_html('<a href="{}">{}</a>, now at version {}', link, version.agent.slug, version.agent.version)
+        return format_html('<a class="console-link" href="{}">{}</a>, now at version {}', link, version.agent.slug, version.agent.version)
 
     @display(description="Published (UTC)")
     def published(self, version: AgentVersion) -> str:
@@ -215,10 +214,9 @@ class AgentVersionAdmin(ReadOnlyAdmin):
 
     @display(description="Configuration")
     def shown_config(self, version: AgentVersion) -> str:
-        text = json.dumps(version.config, ensure_ascii=False, indent=2)
-        return format_html('<pre class="console-json">{}</pre>', text)
+        return diff_html(described(version.config), "Everything is left to the defaults.")
 
-    @display(description="Changes from the version before")
+    @display(description="What changed")
     def shown_changes(self, version: AgentVersion) -> str:
         before = AgentVersion.objects.filter(agent=version.agent_id, version=version.version - 1).first()
         return diff_html(differences(before.config, version.config)) if before else "The first version."

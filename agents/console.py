@@ -148,7 +148,7 @@ def line(text: str) -> SafeString:
 
 def moment(at: datetime.datetime) -> SafeString:
     """UTC, to the second, on one line."""
-    return line(f"{at.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%M:%S}")
+    return line(f"{at.astimezone(datetime.UTC):%Y-%m-%d %H:%M:%S}")
 
 
 def clip(text: str) -> SafeString:

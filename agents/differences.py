@@ -26,6 +26,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Dif
     return [Difference(key, tuple(_lines(_text(old, key), _text(new, key)))[:LINES_SHOWN]) for key in changed]
 
 
+def described(config: Mapping[str, Any]) -> list[Difference]:
+    """A configuration key by key in its own order, with the line breaks of its texts."""
+    flat = dict(_flat(config))
+    return [Difference(key, tuple(("same", line) for line in _text(flat, key))) for key in flat]
+
+
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if isinstance(value, Mapping) and value:

@@ -9,6 +9,7 @@ from django import forms
 from django.conf import settings
 from django.utils.html import format_html
 from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -75,17 +76,17 @@ class JSONObject(forms.JSONField):
         return cleaned
 
 
-class ToolBoxes(forms.CheckboxSelectMultiple):
+class ToolBoxes(UnfoldAdminCheckboxSelectMultipleWidget):
     option_template_name = "agents/tool_option.html"
 
 
-def whole(help_text: str = "") -> forms.IntegerField:
-    return forms.IntegerField(required=False, help_text=help_text, widget=UnfoldAdminIntegerFieldWidget)
+def whole(help_text: str = "", label: str | None = None) -> forms.IntegerField:
+    return forms.IntegerField(required=False, help_text=help_text, label=label, widget=UnfoldAdminIntegerFieldWidget)
 
 
-def number(help_text: str = "") -> forms.FloatField:
+def number(help_text: str = "", label: str | None = None) -> forms.FloatField:
     widget = UnfoldAdminDecimalFieldWidget(attrs={"step": "any"})
-    return forms.FloatField(required=False, help_text=help_text, widget=widget)
+    return forms.FloatField(required=False, help_text=help_text, label=label, widget=widget)
 
 
 class AgentForm(forms.ModelForm):
@@ -104,7 +105,7 @@ class AgentForm(forms.ModelForm):
     instructions = LongText(10, help_text="The system prompt.")
     planner = forms.ChoiceField(
         required=False, widget=UnfoldAdminSelectWidget,
-        choices=[("", f"{DEFAULT_PLANNER} (the default)"), *((name, name) for name in PLANNERS)],
+        choices=[("", f"the default ({DEFAULT_PLANNER})"), *((name, name) for name in PLANNERS)],
     )  # fmt: skip
     temperature = number("0 to 2; empty leaves the provider's default.")
     top_p = number()
@@ -124,10 +125,10 @@ class AgentForm(forms.ModelForm):
     tools = forms.MultipleChoiceField(
         required=False, widget=ToolBoxes, help_text="What is not ticked is neither offered nor run."
     )  # fmt: skip
-    limits_max_steps = whole("Model and tool calls together; empty is 50.")
-    limits_timeout_seconds = number("Running time; empty is 600.")
-    limits_max_tool_calls = whole()
-    limits_max_tokens = whole()
+    limits_max_steps = whole("Model and tool calls together; empty is 50.", "Max steps")
+    limits_timeout_seconds = number("Running time; empty is 600.", "Timeout seconds")
+    limits_max_tool_calls = whole("Empty is no bound of its own.", "Max tool calls")
+    limits_max_tokens = whole("Of all model calls, in and out; empty is no bound.", "Max tokens")
     queue = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     description = LongText(2, max_length=4000)
 
@@ -144,7 +145,7 @@ class AgentForm(forms.ModelForm):
         tools: Any = self.fields["tools"]
         tools.choices = tool_choices(self.before.get("tools") or [])
         queue: Any = self.fields["queue"]
-        queue.choices = [("", "default (the default)"), *((name, name) for name in settings.WORKER_QUEUES)]
+        queue.choices = [("", "the default"), *((name, name) for name in settings.WORKER_QUEUES)]
         self.fields["api_base"].disabled = not self.superuser
         self.initial.update({"based_on": self.instance.version, **initial_of(self.before)})
 
@@ -181,6 +182,8 @@ class AgentForm(forms.ModelForm):
             for pointer in configuration.needs_admin(config, before=self.before):
                 self._tell(pointer, "Only a superuser may set an address: the provider's key travels to it.")
         self._refuse_stale()
+        if wrong := [str(self.fields[name].label or name.replace("_", " ")) for name in self.errors if name != "__all__"]:
+            self.add_error(None, f"Look at: {', '.join(wrong)}.")
         return self.cleaned_data
 
     def _tell(self, pointer: str, detail: str) -> None:

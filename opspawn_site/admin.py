@@ -149,7 +149,7 @@ class AuditAdmin(ReadOnlyAdmin):
             link = reverse(f"admin:{kind.app_label}_{kind.model}_change", args=[entry.object_pk])
         except NoReverseMatch:
             return entry.object_repr
-        return format_html('<a href="{}">{}</a>', link, entry.object_repr)
+        return format_html('<a class="console-link" href="{}">{}</a>', link, entry.object_repr)
 
     @display(description="Details")
     def details(self, entry: LogEntry) -> str:
@@ -180,7 +180,7 @@ def changes_of(entry: LogEntry) -> list[Difference]:
             side[name] = "\n".join(map(str, change.get("objects", ())))
             continue
         for side, value in zip((before, after), change, strict=True):
-            if value is not None:
+            if value not in (None, "None"):  # auditlog writes str(None)
                 side[name] = json.loads(value) if name == "config" else value
     return differences(before, after)
 

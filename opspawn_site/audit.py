@@ -53,7 +53,7 @@ def audit_middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[Ht
 def watch() -> None:
     """Register the models whose every change is kept. Tasks, steps and events are not: their events are."""
     auditlog.register(Agent, include_fields=["description", "archived"])
-    auditlog.register(ApiKey, exclude_fields=["id", "digest", "last_used_at"])
+    auditlog.register(ApiKey, include_fields=["name", "prefix", "scopes", "expires_at", "revoked_at"])
     auditlog.register(
         User, exclude_fields=["id", "date_joined", "last_login"], m2m_fields={"groups", "user_permissions"},
         mask_fields=["password"], mask_callable="opspawn_site.audit.hidden",

@@ -81,9 +81,7 @@ class ApiKeyAdmin(ConsoleAdmin):
             **self.admin_site.each_context(request), "opts": self.opts, "title": f"Key for {obj.name}",
             "key": obj, "token": request.issued_token,  # type: ignore[attr-defined]
         }  # fmt: skip
-        response = TemplateResponse(request, "tasks/key_issued.html", context)
-        response["Cache-Control"] = "no-store"
-        return response
+        return TemplateResponse(request, "tasks/key_issued.html", context)  # the admin answers with `no-store`
 
     @admin.action(description="Revoke the selected keys", permissions=["revoke"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:

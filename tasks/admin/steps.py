@@ -59,7 +59,8 @@ class StepAdmin(ReadOnlyAdmin):
 
     @display(description="Task")
     def link_to_task(self, step: Step) -> str:
-        return format_html('<a href="{}">{}</a>', reverse("admin:tasks_task_change", args=[step.task_id]), step.task_id)
+        link = reverse("admin:tasks_task_change", args=[step.task_id])
+        return format_html('<a class="console-link" href="{}">{}</a>', link, step.task_id)
 
     @display(description="Status", label=STEP_LABELS)
     def shown_status(self, step: Step) -> tuple[str, str]:
