@@ -132,8 +132,7 @@ TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True  # served from the packages themselves; collectstatic is optional
+WHITENOISE_USE_FINDERS = True  # served from the packages themselves: no STATIC_ROOT, nothing to collect
 APPEND_SLASH = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

@@ -1,3 +1,4 @@
+"""Agents over REST, as a consumer with its key sees them."""
 from __future__ import annotations
 
 from typing import Any

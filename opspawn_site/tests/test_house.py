@@ -108,7 +108,7 @@ def test_files_are_named_after_what_they_are_about() -> None:
 
 
 def test_no_file_grows_past_what_can_be_read_in_one_sitting() -> None:
-    lengths = {where(path): path.read_text(encoding="utf-8").count("\n") for path in sources(tests=True)}
+    lengths = {where(path): path.read_text(encoding="utf-8").count("\n") for path in sources()}
     assert not {name: lines for name, lines in lengths.items() if lines > MOST_LINES}
 
 

@@ -1,3 +1,4 @@
+"""API keys: shown once, kept as a digest, refused when revoked or expired."""
 from __future__ import annotations
 
 from datetime import timedelta

@@ -1,3 +1,4 @@
+"""Tasks over REST, as a consumer with its key sees them."""
 from __future__ import annotations
 
 import json
