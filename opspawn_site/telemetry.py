@@ -17,7 +17,9 @@ SECRET_PATTERNS = (
     (re.compile(r"\b(sk|whsec)[-_][A-Za-z0-9_-]{8,}"), r"\1-…"),
 )
 SECRET_NAMES = re.compile(r"(?i)(authorization|password|secret|api_?key|token|cookie)$")
-NOISY = ("httpx", "httpcore", "LiteLLM", "kombu", "amqp", "asyncio", "django.request", "django.security.DisallowedHost")
+NOISY = ("httpx", "httpcore", "LiteLLM", "kombu", "amqp", "asyncio", "django.security.DisallowedHost")
+# Django repeats each 5xx; what carries no traceback stands in the access line already.
+DEFECTS = {"()": "django.utils.log.CallbackFilter", "callback": lambda record: bool(record.exc_info)}
 
 
 def configure(options: Mapping[str, Any]) -> None:
@@ -32,6 +34,7 @@ def configure(options: Mapping[str, Any]) -> None:
             "formatters": {"line": {"()": formatter, "style": options["format"]}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": options["level"]},
+            "filters": {"defects": DEFECTS},
             "loggers": {name: {"level": "ERROR"} for name in NOISY} | dict.fromkeys(OWN_HANDLERS, ONWARD) | QUIET,
         }
     )
@@ -46,7 +49,10 @@ def configure(options: Mapping[str, Any]) -> None:
 # Loggers that bring handlers of their own hand their lines on instead.
 OWN_HANDLERS = ("uvicorn", "uvicorn.error", "django", "django.server", "celery", "celery.task", "flower")
 ONWARD = {"handlers": [], "propagate": True}
-QUIET = {"uvicorn.access": {"handlers": [], "propagate": False}}  # the access line is opspawn.access
+QUIET = {
+    "uvicorn.access": {"handlers": [], "propagate": False},  # the access line is opspawn.access
+    "django.request": {"level": "ERROR", "filters": ["defects"]},
+}
 
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -63,7 +69,7 @@ def formatter(style: str) -> ProcessorFormatter:
     else:
         last = [structlog.processors.JSONRenderer(default=str, ensure_ascii=False)]
     return ProcessorFormatter(
-        foreign_pre_chain=[*SHARED, structlog.stdlib.ExtraAdder(frozenset({"color_message"}))],
+        foreign_pre_chain=[*SHARED, structlog.stdlib.ExtraAdder()],
         processors=[
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
@@ -75,6 +81,7 @@ def formatter(style: str) -> ProcessorFormatter:
 
 def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """The last word before a line is written: API keys, bearer tokens and passwords in URLs are cut."""
+    event.pop("color_message", None)  # uvicorn's second copy of its line
     for name, value in event.items():
         event[name] = "…" if SECRET_NAMES.search(name) and value else shorn(value)
     return event
