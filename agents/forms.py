@@ -182,8 +182,9 @@ class AgentForm(forms.ModelForm):
             for pointer in configuration.needs_admin(config, before=self.before):
                 self._tell(pointer, "Only a superuser may set an address: the provider's key travels to it.")
         self._refuse_stale()
-        if wrong := [str(self.fields[name].label or name.replace("_", " ")) for name in self.errors if name != "__all__"]:
-            self.add_error(None, f"Look at: {', '.join(wrong)}.")
+        wrong = [self.fields[name].label or name.replace("_", " ") for name in self.errors if name in self.fields]
+        if wrong:
+            self.add_error(None, f"Look at: {', '.join(map(str, wrong))}.")
         return self.cleaned_data
 
     def _tell(self, pointer: str, detail: str) -> None:

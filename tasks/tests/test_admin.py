@@ -1,4 +1,4 @@
-"""Tasks in the admin: quick lists, a readable and escaped transcript, cancel and retry, keys shown once."""
+"""Tasks in the admin: quick lists, a readable and escaped transcript, cancel and retry."""
 from __future__ import annotations
 
 import datetime
@@ -14,11 +14,10 @@ from agents.console import COUNT_CAP, CappedPaginator
 from agents.models import AgentVersion
 from agents.tests.factories import AgentVersionFactory
 from agents.tests.people import assert_cheap, person, queries_of, text_of
-from tasks import keys
 from tasks.admin.tasks import EVENTS_SHOWN, STEPS_SHOWN
-from tasks.models import ApiKey, Event, Step, Task
+from tasks.models import Event, Step, Task
 from tasks.states import Status
-from tasks.tests.factories import ApiKeyFactory, TaskFactory
+from tasks.tests.factories import TaskFactory
 from tasks.transcript import SHOWN_CHARS, money
 
 LIST = "/admin/tasks/task/"
@@ -266,42 +265,16 @@ def test_an_operator_cancels_and_sees_neither_keys_nor_users() -> None:
         assert operator.get(f"/admin/{address}").status_code == 403, address
 
 
-def test_a_key_is_shown_once_and_works(boss: Client) -> None:
-    answer = boss.post("/admin/tasks/apikey/add/", {"name": "ci", "scopes": ["tasks:read", "tasks:write"]})
+def test_the_steps_of_one_task_are_found_in_their_order(boss: Client) -> None:
+    wanted, other = TaskFactory(), TaskFactory()
+    for seq in (2, 1):
+        step(wanted, seq)
+    step(other, 1)
 
-    token = answer.context["token"]
-    assert token in answer.content.decode()
-    assert "no-store" in answer["Cache-Control"]
-    assert keys.authenticate(token).name == "ci"
-    key = ApiKey.objects.get()
-    for address in ("/admin/tasks/apikey/", f"/admin/tasks/apikey/{key.pk}/change/", "/admin/auditlog/logentry/"):
-        shown = boss.get(address).content.decode()
-        assert token not in shown
-        assert key.digest not in shown
-    assert token not in str(boss.session.items())
-
-
-def test_a_key_that_has_expired_before_it_is_made_is_refused(boss: Client) -> None:
-    given = {"name": "ci", "scopes": ["tasks:read"], "expires_at_0": "2001-01-01", "expires_at_1": "00:00"}
-    assert "That moment has passed" in text_of(boss.post("/admin/tasks/apikey/add/", given))
-    assert not ApiKey.objects.exists()
-
-
-def test_a_revoked_key_is_refused_from_then_on(boss: Client) -> None:
-    key, token = keys.issue("ci")
-
-    boss.post(f"/admin/tasks/apikey/{key.pk}/revoke/", CONFIRMED)
-
-    assert keys.authenticate(token) is None
-    entry = LogEntry.objects.filter(object_id=key.pk).latest("id")
-    assert entry.actor.username == "boss"
-    assert set(entry.changes) == {"revoked_at"}
-
-
-def test_a_key_is_never_changed_or_deleted(boss: Client) -> None:
-    key = ApiKeyFactory()
-    assert boss.post(f"/admin/tasks/apikey/{key.pk}/change/", {"name": "x"}).status_code == 403
-    assert boss.post(f"/admin/tasks/apikey/{key.pk}/delete/", {"post": "yes"}).status_code == 403
+    for term in (wanted.id, wanted.id.removeprefix("task_")):
+        listed = boss.get("/admin/tasks/step/", {"q": term}).context["cl"].result_list
+        assert [(row.task_id, row.seq) for row in listed] == [(wanted.id, 1), (wanted.id, 2)]
+    assert len(boss.get("/admin/tasks/step/", {"q": "task_0"}).context["cl"].result_list) == 3
 
 
 @pytest.mark.parametrize(("cost", "shown"), [(None, "unknown"), (0, "$0"), ("0.00142", "$0.00142"), ("12", "$12")])
