@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import os
 import pathlib
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 import jsonschema
@@ -69,6 +72,27 @@ def test_what_a_container_is_given_is_read_by_the_settings() -> None:
 def test_every_setting_that_an_operator_may_change_reaches_the_worker() -> None:
     of_the_image = {"DEBUG", "HOST"}
     assert set(declared()) - of_the_image <= set(services()["worker"]["environment"])
+
+
+def given(name: str) -> dict[str, str]:
+    """A service's environment with the required variables filled in and the others at their defaults."""
+    fernet = base64.urlsafe_b64encode(bytes(32)).decode()
+    return {
+        variable: VARIABLE.sub(
+            lambda found: fernet if found[1] == "CREDENTIAL_KEYS" else "x" if found[2] == ":?" else found[3], str(text)
+        )
+        for variable, text in services()[name]["environment"].items()
+    }
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_settings_take_what_a_container_is_given(name: str) -> None:
+    code = "from opspawn_site import settings as s; print(s.TASK_LEASE_SECONDS, s.LOG_FORMAT, s.ALLOWED_HOSTS)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
+        env=given(name) | {"PATH": os.defpath, "OPSPAWN_DOTENV": "off"},
+    )  # fmt: skip
+    assert done.stdout.strip() == "30.0 json ['localhost', '127.0.0.1', 'web']", done.stderr
 
 
 def test_secrets_are_required_and_have_no_default() -> None:
