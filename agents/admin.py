@@ -65,7 +65,7 @@ class AgentAdmin(ConsoleAdmin):
         ("This change", {"fields": ("note",)}),
     )  # fmt: skip
     shown_fieldsets = (
-        (None, {"fields": ("slug", "shown_description", "archived", "version", "changed", "shown_config")}),
+        (None, {"fields": ("slug", "description", "archived", "version", "changed", "shown_config")}),
     )
 
     @display(description="Description")

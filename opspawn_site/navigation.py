@@ -25,7 +25,7 @@ UNFOLD = {
     "SITE_TITLE": "Opspawn",
     "SITE_HEADER": "Opspawn",
     "SITE_SUBHEADER": "Agents as durable tasks",
-    "SITE_URL": "/api/docs/",
+    "SITE_URL": None,  # there is no other site to return to
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("opspawn/icon.svg")},
