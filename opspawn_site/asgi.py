@@ -1,7 +1,7 @@
 """The web process: requests run in Django's WSGI handler on threads; one that is held waits here without a thread.
 
 Every view and most middleware are synchronous. Django's ASGI handler starts a thread for each such request and
-keeps it while an asynchronous view waits; docs/decisions/0003 has the figures.
+keeps it while an asynchronous view waits; docs/decisions/0003-one-port-one-wsgi-bridge.md has the figures.
 """
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.core.wsgi import get_wsgi_application
@@ -30,6 +33,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+CLOSING = asyncio.Event()  # set when the server is told to stop
 # More threads than database connections (20): while PostgreSQL is away each request takes its 3 s of patience.
 THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="request")
 
@@ -57,9 +61,29 @@ async def lifespan(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             _ = get_resolver().url_patterns  # the first request does not pay for importing the views
+            end_holds_with_the_server()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def end_holds_with_the_server() -> None:
+    """When the server is told to stop, who waits is answered at once instead of being cut off.
+
+    The server has set its own signal handlers by now; they run after this.
+    """
+    global CLOSING
+    CLOSING, loop = asyncio.Event(), asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(before := signal.getsignal(number)):
+            signal.signal(number, partial(close, before, loop, CLOSING))
+
+
+def close(before: Callable[..., Any], loop: asyncio.AbstractEventLoop, closing: asyncio.Event, *given: Any) -> None:
+    loop.call_soon_threadsafe(closing.set)
+    before(*given)
 
 
 async def answer_to(scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,17 +102,19 @@ async def answer_to(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def hold(wait: Callable[[], Awaitable[None]], receive: Receive) -> None:
-    """Await what the view waits for, or raise Disconnected when the client goes first."""
+    """Await what the view waits for, or the end of the server; raise Disconnected when the client goes first."""
     waiting = asyncio.ensure_future(wait())
     leaving = asyncio.ensure_future(receive())  # after the body, the next message is the disconnect
+    closing = asyncio.ensure_future(CLOSING.wait())
     try:
-        await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
+        await asyncio.wait({waiting, leaving, closing}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done() and not waiting.done():
             raise Disconnected
-        await waiting
+        if waiting.done():
+            waiting.result()  # a defect in it is one of the request
     finally:
-        waiting.cancel()
-        leaving.cancel()
+        for future in (waiting, leaving, closing):
+            future.cancel()
 
 
 async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes | None:

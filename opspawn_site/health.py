@@ -14,10 +14,9 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
 
 from agents.errors import FieldProblem
-from opspawn_site.rest.problems import answer
+from opspawn_site.rest.problems import answer, read_only
 
 log = structlog.get_logger(__name__)
 
@@ -30,14 +29,14 @@ class NotReady(Exception):
     """A part is not usable; the message may be shown to anybody."""
 
 
-@require_safe
+@read_only
 def healthz(request: HttpRequest) -> HttpResponse:
     """The process answers; nothing else is touched."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
-@require_safe
+@read_only
 def readyz(request: HttpRequest) -> HttpResponse:
     """Every part answers in time; 503 naming those that do not."""
     running = {part: CHECKERS.submit(check) for part, check in CHECKS.items()}

@@ -5,8 +5,9 @@ import platform
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+
+from opspawn_site.rest.problems import read_only
 
 BUILD = Gauge("opspawn_build_info", "Version of Opspawn and of Python; always 1.", ("version", "python"))
 BUILD.labels(settings.VERSION, platform.python_version()).set(1)
@@ -25,6 +26,6 @@ def observe(method: str, route: str, status: int, seconds: float) -> None:
     SECONDS.labels(route).observe(seconds)
 
 
-@require_safe
+@read_only
 def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)

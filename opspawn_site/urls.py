@@ -17,7 +17,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks.urls")),
     path("api/v1/", include("agents.urls")),
-    path("api/schema/", schema, name="schema"),
+    path("api/schema/", problems.read_only(schema), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url="/api/schema/")),
     path("healthz", health.healthz),
     path("readyz", health.readyz),

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
@@ -143,6 +144,20 @@ def too_large(request: HttpRequest, limit: int) -> HttpResponse:
 
 def internal_error(request: HttpRequest) -> HttpResponse:
     return answer(request, 500, CODES[500], "The server met an unexpected error; its log has it under this request_id.")
+
+
+def read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A view for GET and HEAD outside of DRF; any other method is a 405."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request)
+        response = answer(request, 405, "method_not_allowed", f"{request.method} is not allowed here; use GET.")
+        response["Allow"] = "GET, HEAD"
+        return response
+
+    return guarded
 
 
 def is_api(request: HttpRequest) -> bool:

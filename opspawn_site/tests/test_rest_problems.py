@@ -106,6 +106,13 @@ def test_a_method_that_does_not_exist_is_a_405_with_those_that_do(method: str, w
     assert sorted(response["Allow"].split(", ")) == sorted(allow.split(", "))
 
 
+@pytest.mark.parametrize("where", ["/healthz", "/readyz", "/metrics", "/api/schema/", "/api/docs/"])
+def test_the_public_addresses_can_only_be_read(where: str) -> None:
+    response = Client().post(where)
+    assert_problem(response, 405, "method_not_allowed")
+    assert "GET" in response["Allow"]
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("content_type", [
     "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml", "",

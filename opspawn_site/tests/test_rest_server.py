@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from opspawn_site.tests.servers import Cable, served_by_process, serving
-from tasks.models import Task
+from tasks.models import ApiKey, Task
 from tasks.tests.clients import Consumer
 from tasks.tests.factories import TaskFactory
 from tasks.watch import WATCH
@@ -33,6 +33,12 @@ def api(site: str) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {Consumer('admin').token}", "Content-Type": "application/json"}
     with httpx.Client(base_url=f"{site}/api/v1", headers=headers, timeout=30) as client:
         yield client
+
+
+def database_url(port: int | str = "") -> str:
+    """Of the tests' own database, for a process; by way of another port."""
+    of = settings.DATABASES["default"]
+    return f"postgresql://{of['USER']}:{of['PASSWORD']}@{of['HOST']}:{port or of['PORT']}/{of['NAME']}"
 
 
 def complete(task: Task) -> None:
@@ -116,6 +122,22 @@ def test_a_client_that_leaves_ends_its_wait(api: httpx.Client) -> None:
     with pytest.raises(httpx.ReadTimeout):
         api.get(f"/tasks/{task.id}/?wait=30", timeout=0.5)
     until(lambda: not WATCH._waiting)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_told_to_stop_answers_who_waits_and_ends(transactional_db: None) -> None:
+    task = TaskFactory()
+    headers = {"Authorization": f"Bearer {Consumer('admin').token}"}
+    ApiKey.objects.update(last_used_at=None)
+    with ThreadPoolExecutor(1) as pool, served_by_process(DATABASE_URL=database_url()) as site:
+        answer = pool.submit(httpx.get, f"{site}/api/v1/tasks/{task.id}/?wait=30", headers=headers, timeout=40)
+        until(lambda: ApiKey.objects.filter(last_used_at__isnull=False).exists())  # it has been let in
+        assert not answer.done()
+        stopped = time.monotonic()
+    response = answer.result(0)
+
+    assert (response.status_code, response.json()["status"]) == (200, "pending")
+    assert time.monotonic() - stopped < 3
 
 
 # Bodies.
@@ -231,9 +253,8 @@ def test_without_postgresql_the_admin_is_a_503_page_and_the_process_is_up(lonely
 def test_after_an_outage_of_postgresql_the_site_is_back_within_seconds(transactional_db: None) -> None:
     database = settings.DATABASES["default"]
     cable = Cable(database["HOST"], int(database["PORT"]))
-    address = f"postgresql://{database['USER']}:{database['PASSWORD']}@127.0.0.1:{cable.port}/{database['NAME']}"
     headers = {"Authorization": f"Bearer {Consumer('admin').token}"}
-    with served_by_process(DATABASE_URL=address) as site:
+    with served_by_process(DATABASE_URL=database_url(cable.port)) as site:
 
         def status() -> int:
             return httpx.get(f"{site}/api/v1/tasks/", headers=headers, timeout=20).status_code
