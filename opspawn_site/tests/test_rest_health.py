@@ -1,3 +1,4 @@
+"""/healthz, /readyz and /metrics."""
 from __future__ import annotations
 
 import time

@@ -1,3 +1,4 @@
+"""What is written to the log, and what never is."""
 from __future__ import annotations
 
 import io

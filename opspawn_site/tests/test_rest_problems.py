@@ -1,3 +1,4 @@
+"""Every way to ask wrongly, and the problem document that answers it."""
 from __future__ import annotations
 
 import json

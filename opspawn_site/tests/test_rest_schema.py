@@ -1,3 +1,4 @@
+"""The OpenAPI document says what is there and nothing else."""
 from __future__ import annotations
 
 import json

@@ -1,3 +1,4 @@
+"""The web process on a real port: waits, large bodies, and a database that goes away."""
 from __future__ import annotations
 
 import json
