@@ -13,6 +13,7 @@ from opspawn_site.environment import SettingError
 from opspawn_site.fleet import parts
 from opspawn_site.fleet.backing import adopt, database_problem, join, redis_problem
 from opspawn_site.fleet.folder import DataFolder
+from opspawn_site.fleet.unprivileged import orphans
 
 FREE_DISK_BYTES = 500 * 1024**2
 DEEP_SECONDS = 15.0
@@ -116,9 +117,11 @@ def provider_keys(keys: dict[str, str]) -> Check:
 
 
 def disk(folder: DataFolder) -> Check:
+    """Also says, without calling it wrong, where root's databases of removed data folders are left."""
     place = next(path for path in (folder.path, *folder.path.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    found = f"{free / 1024**3:.1f} GiB free at {place}"
+    left = ", ".join(map(str, orphans())) if os.geteuid() == 0 else ""
+    found = f"{free / 1024**3:.1f} GiB free at {place}" + (f"; of removed data folders: {left}" if left else "")
     if folder.path.exists() and not os.access(folder.path, os.W_OK | os.X_OK):
         return Check("disk", f"{folder.path} is not writable", "make it writable for this user, or use --data-dir")
     return Check("disk", found, "" if free > FREE_DISK_BYTES else "free at least 500 MiB, or use --data-dir")

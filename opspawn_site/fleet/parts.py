@@ -13,7 +13,8 @@ from opspawn_site.fleet.process import Program
 
 FLOWER_USER = "ops"
 MARK = "OPSPAWN_FLEET"  # in the environment of every child: the data folder it belongs to
-CELERY = ("-m", "celery", "-A", "opspawn_site.celery")
+WORKER = ("-m", "celery", "-A", "opspawn_site.celery", "worker")
+FLOWER = ("-m", "celery", "-A", "opspawn_site.fleet.monitor", "flower")
 # Two malloc arenas instead of eight a core: a process of a hundred threads stays tens of megabytes smaller.
 LEAN = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
 
@@ -35,14 +36,14 @@ def web(folder: DataFolder, listener: socket.socket) -> Program:
 
 def worker(folder: DataFolder, name: str, queues: list[str]) -> Program:
     options = ("--pool", "threads", "-Q", ",".join(queues), "-n", f"{name}@%h", "--without-gossip", "--without-mingle")
-    return python(folder, name, *CELERY, "worker", *options)
+    return python(folder, name, *WORKER, *options)
 
 
 def flower(folder: DataFolder, host: str, port: int) -> Program:
     """Its password and the broker's address travel in the environment, not in the arguments."""
     options = (f"--address={host}", f"--port={port}", "--read_only=True", "--persistent=False")
     secret = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{folder.secret('flower')}"}
-    return python(folder, "flower", *CELERY, "flower", *options, more=secret)
+    return python(folder, "flower", *FLOWER, *options, more=secret)
 
 
 def get(host: str, port: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:

@@ -107,7 +107,7 @@ class Postgres:
         """Set data aside that belongs to a data folder of the same path which has been removed since."""
         if self._home == self._folder.path:
             return
-        mark, owner = self._home / "owner", self._folder.secret("folder_id")
+        mark, owner = self._home / "owner", f"{self._folder.secret('folder_id')}\n{self._folder.path}\n"
         if self.data.exists() and (not mark.exists() or mark.read_text() != owner):
             old = self.data.with_name("postgres.old")
             shutil.rmtree(old, ignore_errors=True)

@@ -48,6 +48,16 @@ def home_of(folder: pathlib.Path, account: Account | None) -> pathlib.Path:
     return home
 
 
+def orphans() -> list[pathlib.Path]:
+    """Places of data folders that are gone: with their secrets, so that the data can hardly be read any more."""
+    found = []
+    for mark in sorted(ELSEWHERE.glob("*/owner")):
+        folder = pathlib.Path(mark.read_text(encoding="utf-8").splitlines()[-1])
+        if not (folder / "secrets").exists():
+            found.append(mark.parent)
+    return found
+
+
 def can_enter(folder: pathlib.Path, account: Account) -> bool:
     return _runs(["/bin/sh", "-c", 'cd "$1"', "sh", str(folder)], account)
 

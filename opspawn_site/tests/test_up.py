@@ -154,6 +154,17 @@ def test_at_the_end_everything_ends_in_time_and_nothing_is_left(fleet: Running) 
     assert not (fleet.folder / "up.json").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next `up` ends what is left")
+def test_the_next_start_keeps_key_and_data_and_a_supervisor_that_is_killed_leaves_nothing(fleet: Running) -> None:
+    again = Running(fleet.folder)
+    assert again.line["api_key"] == fleet.line["api_key"]
+    assert Client(again.line)._ask("GET", "/agents/adder/")["version"] == 1
+    family = psutil.Process(again.process.pid).children(recursive=True)
+    again.process.kill()
+    again.process.wait()
+    until(lambda: not [one for one in family if alive(one.pid)], 10)
+
+
 def test_a_port_that_is_taken_ends_up_before_anything_starts(tmp_path: pathlib.Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -172,17 +183,3 @@ def test_a_part_that_cannot_start_ends_the_command_with_the_reason_and_its_log(t
     assert "could not convert string to float: 'soon'" in done.stderr
     assert not [one for one in psutil.process_iter(["cmdline"]) if str(folder) in (one.info["cmdline"] or [])]
     forget_elsewhere(folder)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next `up` ends what is left")
-def test_a_supervisor_that_is_killed_leaves_nothing_and_the_next_start_works(tmp_path: pathlib.Path) -> None:
-    first = Running(tmp_path / "data")
-    family = psutil.Process(first.process.pid).children(recursive=True)
-    first.process.kill()
-    first.process.wait()
-    until(lambda: not [one for one in family if alive(one.pid)], 10)
-    second = Running(tmp_path / "data")
-    assert second.line["api_key"] == first.line["api_key"]
-    second.process.send_signal(signal.SIGINT)
-    assert second.process.wait(10) == 0
-    forget_elsewhere(tmp_path / "data")
