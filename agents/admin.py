@@ -206,7 +206,8 @@ class AgentVersionAdmin(ReadOnlyAdmin):
     @display(description="Agent")
     def link_to_agent(self, version: AgentVersion) -> str:
         link = reverse("admin:agents_agent_change", args=[version.agent_id])
-        return format_html('<a class="console-link" href="{}">{}</a>, now at version {}', link, version.agent.slug, version.agent.version)
+        agent = version.agent
+        return format_html('<a class="console-link" href="{}">{}</a>, now at version {}', link, agent.slug, agent.version)
 
     @display(description="Published (UTC)")
     def published(self, version: AgentVersion) -> str:

@@ -11,4 +11,4 @@ from opspawn_site import settings, telemetry
 telemetry.configure(settings.LOGGING)
 app = Celery("opspawn", fixups=[])  # Celery's own fixup would set Django up
 app.config_from_object(settings, namespace="CELERY")
-app.conf.result_backend = "disabled://"  # results are in the admin
+app.conf.update(result_backend="disabled://")  # results are in the admin
