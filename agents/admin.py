@@ -207,7 +207,8 @@ class AgentVersionAdmin(ReadOnlyAdmin):
     def link_to_agent(self, version: AgentVersion) -> str:
         link = reverse("admin:agents_agent_change", args=[version.agent_id])
         agent = version.agent
-        return format_html('<a class="console-link" href="{}">{}</a>, now at version {}', link, agent.slug, agent.version)
+        shown = '<a class="console-link" href="{}">{}</a>, now at version {}'
+        return format_html(shown, link, agent.slug, agent.version)
 
     @display(description="Published (UTC)")
     def published(self, version: AgentVersion) -> str:
