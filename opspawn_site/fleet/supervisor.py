@@ -23,7 +23,10 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP raise Stopped in the main thread, but not while they are held."""
+    """SIGINT, SIGTERM and SIGHUP raise Stopped in the main thread, but not while they are held.
+
+    A SIGHUP that is ignored stays ignored: `nohup ./opspawn up &` is meant to outlive its terminal.
+    """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -32,7 +35,8 @@ class Signals:
         self._asked = False
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._receive) for number in self.NUMBERS}
+        numbers = [one for one in self.NUMBERS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
