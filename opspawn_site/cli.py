@@ -112,13 +112,15 @@ def submit(options: argparse.Namespace) -> int:
 
 def apikey(options: argparse.Namespace) -> int:
     """Works on the running fleet's database, or on the one that DATABASE_URL names."""
-    from opspawn_site.fleet.backing import adopt, join
+    from opspawn_site.fleet.backing import adopt, database_problem, join
 
     folder = DataFolder(options.data_dir)
     if line := folder.running():
         join(folder, line)
     elif not adopt(folder):
         raise NoFleet(folder.path)
+    if problem := database_problem(os.environ["DATABASE_URL"]):
+        raise FleetError(problem)
     import django
 
     django.setup()

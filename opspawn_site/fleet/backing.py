@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opspawn_site.environment import Environment
-from opspawn_site.fleet.errors import PartFailed
+from opspawn_site.fleet.errors import FleetError
 from opspawn_site.fleet.folder import DataFolder
 from opspawn_site.fleet.ports import Claims
 from opspawn_site.fleet.postgres import Postgres
@@ -51,17 +51,23 @@ class Backing:
             supervisor.start(Part(name, name, server.program, server.stop_signal))
 
     def wait(self, supervisor: Supervisor, pause: Callable[[float], None], ready: Callable[[str], None]) -> None:
-        """Return when every server answers, embedded or not. Raises PartFailed."""
+        """Return when every server answers, embedded or not. Raises FleetError."""
         parts = {part.name: part for part in supervisor.parts}
         for name, server in self.embedded.items():
             server.wait(parts[name].death, pause)
             ready(name)
-        for name, ask, url in (
-            ("postgres", database_problem, os.environ["DATABASE_URL"]),
-            ("redis", redis_problem, os.environ["REDIS_URL"]),
-        ):
-            if name not in self.embedded and (problem := ask(url)):
-                raise PartFailed(name, problem)
+        for name, problem in problems().items():
+            if problem and name not in self.embedded:
+                raise FleetError(problem)
+
+
+def problems() -> dict[str, str | None]:
+    """What is wrong with the two addresses in the environment, by part; None where something answers."""
+    redis = os.environ.get("REDIS_URL", "")
+    return {
+        "postgres": database_problem(os.environ["DATABASE_URL"]),
+        "redis": redis_problem(redis) if redis else "REDIS_URL is not set",
+    }
 
 
 def database_problem(url: str) -> str | None:
@@ -71,7 +77,7 @@ def database_problem(url: str) -> str | None:
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.Error as error:
-        return f"DATABASE_URL ({_shown(url)}): {' '.join(str(error).split())}"
+        return f"DATABASE_URL ({_shown(url)}) does not answer: {' '.join(str(error).split())}"
     return None
 
 
@@ -84,7 +90,7 @@ def redis_problem(url: str) -> str | None:
         client.ping()
         client.close()
     except (redis.RedisError, OSError) as error:
-        return f"REDIS_URL ({_shown(url)}): {error}"
+        return f"REDIS_URL ({_shown(url)}) does not answer: {error}"
     return None
 
 

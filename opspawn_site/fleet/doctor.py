@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from opspawn_site.environment import SettingError
 from opspawn_site.fleet import parts
-from opspawn_site.fleet.backing import adopt, database_problem, join, redis_problem
+from opspawn_site.fleet.backing import adopt, join, problems
 from opspawn_site.fleet.folder import DataFolder
 from opspawn_site.fleet.unprivileged import orphans
 
@@ -81,11 +81,11 @@ def fleet(folder: DataFolder, line: dict[str, Any] | None) -> Check:
 
 
 def services() -> Iterator[Check]:
-    database, redis = os.environ["DATABASE_URL"], os.environ.get("REDIS_URL", "")
-    problem = database_problem(database)
+    found = problems()
+    problem = found["postgres"]
     yield Check("database", problem or "answers", f"start it: {START}, or correct DATABASE_URL" if problem else "")
     yield Check("migrations", "not looked at: no database", START) if problem else migrations()
-    problem = redis_problem(redis) if redis else "REDIS_URL is not set"
+    problem = found["redis"]
     yield Check("redis", problem or "answers", f"start it: {START}, or correct REDIS_URL" if problem else "")
 
 
@@ -120,8 +120,10 @@ def disk(folder: DataFolder) -> Check:
     """Also says, without calling it wrong, where root's databases of removed data folders are left."""
     place = next(path for path in (folder.path, *folder.path.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    left = ", ".join(map(str, orphans())) if os.geteuid() == 0 else ""
-    found = f"{free / 1024**3:.1f} GiB free at {place}" + (f"; of removed data folders: {left}" if left else "")
+    left = orphans() if os.geteuid() == 0 else []
+    found = f"{free / 1024**3:.1f} GiB free at {place}"
+    if left:
+        found += f"; {len(left)} databases of removed data folders are left, {left[0]} first"
     if folder.path.exists() and not os.access(folder.path, os.W_OK | os.X_OK):
         return Check("disk", f"{folder.path} is not writable", "make it writable for this user, or use --data-dir")
     return Check("disk", found, "" if free > FREE_DISK_BYTES else "free at least 500 MiB, or use --data-dir")
