@@ -54,6 +54,8 @@ class Postgres:
     def program(self) -> Program:
         """The server, after whatever an earlier one left behind is ended. Makes the data directory when new."""
         self._end_leftovers()
+        if self._home != self._folder.path:
+            unprivileged.make(self._home)
         programs = unprivileged.programs(self._home, self._account)
         self._own_the_data()
         if not (self.data / "PG_VERSION").exists():

@@ -36,16 +36,19 @@ def home_of(folder: pathlib.Path, account: Account | None) -> pathlib.Path:
     """Where the data of `folder`'s PostgreSQL lives: there, or where the unprivileged user can reach it."""
     if account is None or can_enter(folder, account):
         return folder
-    home = ELSEWHERE / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return ELSEWHERE / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def make(home: pathlib.Path) -> None:
+    """Make a place that the unprivileged user can reach."""
     try:
-        for made in (ELSEWHERE, home):
-            if not made.exists():
-                made.mkdir(mode=0o711, parents=True)
-                made.chmod(0o711)  # whatever the umask says
+        for folder in (ELSEWHERE, home):
+            if not folder.exists():
+                folder.mkdir(mode=0o711, parents=True)
+                folder.chmod(0o711)  # whatever the umask says
     except OSError as error:
         cure = "make it writable, set DATABASE_URL, or run as a plain user"
         raise FleetError(f"cannot make {home} for PostgreSQL ({error.strerror}): {cure}") from None
-    return home
 
 
 def orphans() -> list[pathlib.Path]:
