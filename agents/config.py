@@ -104,6 +104,8 @@ CONFIG = {
     "provider_options": anything(),
     "tools": each(_tool_name(), 0, 100),
     "queue": choice(settings.WORKER_QUEUES),
+    "max_concurrency": whole(1, 100_000),
+    "retention_days": whole(1, 36_500),
 }
 OVERRIDES = {"llm_provider": text(1, 100, "name a provider such as openai"), "llm_model": _MODEL, **_SHARED}
 

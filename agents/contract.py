@@ -14,6 +14,9 @@ from llm.messages import Message, ModelSettings, Reply, ToolRequest, ToolSpec
 
 Effect = Literal["none", "idempotent", "keyed", "once"]
 
+Probe = Callable[[dict[str, Any], str], tuple[bool, Any]]
+"""Given the arguments and the key of an interrupted call: whether it happened, and its result. Raises when unsure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

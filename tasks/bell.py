@@ -14,29 +14,12 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.utils.module_loading import import_string
 
+from tasks.order import take_next
+
 log = structlog.get_logger(__name__)
 
 RUN_TASK = "tasks.run_task"
 
-# At most `cap` bells of a queue are outstanding (rung and not claimed); everything else waits in the table.
-RING = """
-WITH outstanding AS (
-    SELECT count(*) AS bells FROM (
-        SELECT 1 FROM tasks_task WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NOT NULL LIMIT %(cap)s
-    ) AS rung
-), best AS (
-    SELECT id FROM tasks_task
-    WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL
-        AND (scheduled_at IS NULL OR scheduled_at <= clock_timestamp())
-    ORDER BY priority DESC, id
-    LIMIT (SELECT greatest(0, %(cap)s - bells) FROM outstanding)
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE tasks_task AS task SET rung_at = clock_timestamp()
-FROM best, agents_agentversion AS version JOIN agents_agent AS agent ON agent.id = version.agent_id
-WHERE task.id = best.id AND version.id = task.version_id
-RETURNING task.id, task.name, agent.slug, version.version, task.priority
-"""
 UNRING = "UPDATE tasks_task SET rung_at = NULL WHERE id = ANY(%s) AND status = 'pending'"
 
 
@@ -47,7 +30,6 @@ class Bell(NamedTuple):
     name: str
     slug: str
     version: int
-    priority: int = 0
 
     @property
     def label(self) -> str:
@@ -99,14 +81,14 @@ def ring(queue: str) -> int:
     A bell that cannot be published is unmarked, so that the next round takes it again.
     """
     try:
-        bells = _mark(queue)
+        bells = [Bell(*row) for row in take_next(queue)]
     finally:
         connection.close()
     for place, bell in enumerate(bells):
         try:
             publish(queue, bell)
         except Exception:
-            _unmark([bell.task_id for bell in bells[place:]])
+            unmark([bell.task_id for bell in bells[place:]])
             raise
     return len(bells)
 
@@ -124,14 +106,8 @@ def _celery() -> Any:
     return import_string(settings.CELERY_APPLICATION)
 
 
-def _mark(queue: str) -> list[Bell]:
-    with connection.cursor() as cursor:
-        cursor.execute(RING, {"queue": queue, "cap": settings.WORKER_CONCURRENCY})
-        bells = [Bell(*row) for row in cursor.fetchall()]
-    return sorted(bells, key=lambda bell: (-bell.priority, bell.task_id))
-
-
-def _unmark(task_ids: list[str]) -> None:
+def unmark(task_ids: list[str]) -> None:
+    """Take back that these tasks were rung, so that the next round rings them anew. Never raises."""
     try:
         with connection.cursor() as cursor:
             cursor.execute(UNRING, [task_ids])

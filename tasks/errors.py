@@ -42,3 +42,15 @@ class IdempotencyConflict(TaskError):
     """This Idempotency-Key was used with another body."""
 
     code = "idempotency_conflict"
+
+
+class NotWaiting(TaskError):
+    """The task is not waiting for anything."""
+
+    code = "not_waiting"
+
+
+class WrongKind(TaskError):
+    """The task waits for something else."""
+
+    code = "wrong_kind"

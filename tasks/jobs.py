@@ -1,6 +1,7 @@
 """The Celery jobs: the doorbell's answer, and maintenance. And what each worker process runs beside them."""
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -12,13 +13,14 @@ from celery import Task as Job
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, InterfaceError, connection
 
 from llm import gateway
 from tasks import bell
 from tasks.execution import execute
 from tasks.leases import LEASES, beat_for_ever
 from tasks.sweep import sweep_for_ever
+from tasks.workers import PRESENCE
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,7 @@ STOP = threading.Event()
 @shared_task(bind=True, name=bell.RUN_TASK, ignore_result=True, acks_late=False, max_retries=0)
 def run_task(self: Job, task_id: str) -> None:
     """Answer a bell: claim the task and run it, or return when it is not to be had."""
+    PRESENCE.heard = time.monotonic()
     execute(task_id, f"{self.request.hostname or socket.gethostname()}:{os.getpid()}")
 
 
@@ -66,11 +69,14 @@ def _milliseconds(ask: Any) -> float:
 
 
 @worker_ready.connect
-def start_threads(**_: Any) -> None:
+def start_threads(sender: Any, **_: Any) -> None:
     """The heartbeat and the sweeper run in every worker process; nobody has to run beat."""
     STOP.clear()
     LEASES.draining.clear()
-    threading.Thread(target=beat_for_ever, args=(LEASES, STOP), name="heartbeat", daemon=True).start()
+    PRESENCE.begin(sender.hostname, [queue.name for queue in sender.task_consumer.queues])
+    PRESENCE.announce()
+    beat = (LEASES, STOP, PRESENCE.announce)
+    threading.Thread(target=beat_for_ever, args=beat, name="heartbeat", daemon=True).start()
     threading.Thread(target=sweep_for_ever, args=(STOP,), name="sweeper", daemon=True).start()
     if any(settings.PROVIDER_KEYS.values()):  # else it would cost 190 MB that the scripted model never needs
         threading.Thread(target=gateway.warm_up, name="warm-up", daemon=True).start()
@@ -88,3 +94,5 @@ def start_draining(**_: Any) -> None:
 @worker_shutdown.connect
 def stop_threads(**_: Any) -> None:
     STOP.set()
+    with contextlib.suppress(DatabaseError, InterfaceError):
+        PRESENCE.leave()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from tasks import moves
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Begun, Change, Ended, Note
-from tasks.states import FINAL, EventType, Status, StepStatus
+from tasks.states import FINAL, EventType, Status, StepStatus, WaitingOn
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,18 @@ class Cancelled(Stopped):
 
 class Released(Stopped):
     """This worker is shutting down and hands the task back."""
+
+
+class Unsure(Exception):
+    """A `once` call was under way when its worker was lost, and nothing here can tell whether it happened."""
+
+    def __init__(self, seq: int, name: str) -> None:
+        super().__init__(
+            f"The worker was lost while {name!r} was called (step {seq}), and a second call could do it twice. "
+            "Look whether it happened, then resolve the step: happened (with its result), again, or stop."
+        )
+        self.seq = seq
+        self.name = name
 
 
 class Nondeterminism(Exception):
@@ -81,7 +94,7 @@ class Journal:
         model may have changed meanwhile), a tool step by kind, name and arguments.
         """
         self._seq += 1
-        row = self._recorded.get(self._seq)
+        row = self._row()
         if row is None:
             return None
         same = row.kind == kind and (kind == "llm" or (row.name == name and row.input == given))
@@ -91,6 +104,21 @@ class Journal:
                 f"and the agent now asks for {name!r}. Retry the task to start it anew."
             )
         return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not _to_repeat(row) else None
+
+    @property
+    def key(self) -> str:
+        """What a `keyed` tool tells its calls apart by: the same for each attempt at this step."""
+        return f"{self._held.task_id}:{self._seq}"
+
+    def interrupted(self) -> Step | None:
+        """The present step as an earlier attempt left it: begun, and not known to have ended."""
+        row = self._row()
+        return row if row is not None and row.status in (StepStatus.STARTED, StepStatus.UNKNOWN) else None
+
+    def take_over(self, row: Step) -> None:
+        """Go on with a step that an earlier attempt began, without another call."""
+        self._open = Begun(row.seq, row.kind, row.name, row.input, row.call_id)
+        self._opened_at = time.monotonic()
 
     def begin(self, kind: str, name: str, given: Any, *, progress_seconds: float, call_id: str = "") -> None:
         """Commit that the step starts, with the end of the step before it.
@@ -137,6 +165,20 @@ class Journal:
         assign = LET_GO | {"completed_at": sql.SQL("clock_timestamp()")} | columns
         self._write(to=to, assign=assign, landed=self._is_final)
 
+    def park(self, unsure: Unsure) -> None:
+        """Commit that the task waits for a person to say what happened to this step. Raises Fenced."""
+        self._ended.append(Ended(unsure.seq, StepStatus.UNKNOWN.value, error=str(unsure), summary="not known"))
+        waits = {"waiting_on": WaitingOn.INPUT.value, "step": unsure.seq, "name": unsure.name, "detail": str(unsure)}
+        self._notes.append(Note(EventType.TASK_WAITING, waits))
+        assign = LET_GO | {"waiting_on": WaitingOn.INPUT.value}
+        self._write(to=Status.WAITING, assign=assign, landed=self._is_not_mine)
+
+    def drop_values(self) -> None:
+        """Keep that the steps ended, without what they brought: PostgreSQL refused it."""
+        told = "What it brought could not be stored."
+        self._ended = [replace(step, status="failed", output=None, summary=told, error=told) for step in self._ended]
+        self._open, self._notes = None, [note for note in self._notes if note.type != EventType.STEP_STARTED]
+
     def release(self) -> None:
         """Hand the task back, with the end of the last step: another worker goes on. Raises Fenced."""
         self._write(to=Status.PENDING, assign=LET_GO, landed=self._is_not_mine)
@@ -175,6 +217,9 @@ class Journal:
             self._held.lost.set()
             raise Fenced
         self._ended, self._notes = [], []
+
+    def _row(self) -> Step | None:
+        return self._recorded.get(self._seq)
 
     def _has_begun(self, seq: int) -> bool:
         return Step.objects.filter(task_id=self._held.task_id, seq=seq, attempt=self._held.attempt).exists()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,12 +111,13 @@ def _query(statement: str, helds: list[Held], **values: float) -> dict[str, bool
         return {row[0]: bool(row[-1]) for row in cursor.fetchall()}
 
 
-def beat_for_ever(leases: Leases, stop: threading.Event) -> None:
+def beat_for_ever(leases: Leases, stop: threading.Event, also: Callable[[], None] = lambda: None) -> None:
     """Body of the heartbeat thread; a heartbeat that fails is tried again within a third of the interval."""
     wait = settings.TASK_HEARTBEAT_SECONDS
     while not stop.wait(wait):
         try:
             leases.renew()
+            also()
             wait = settings.TASK_HEARTBEAT_SECONDS
         except (DatabaseError, InterfaceError) as error:
             wait = settings.TASK_HEARTBEAT_SECONDS / 3

@@ -1,6 +1,7 @@
 """What callers may do with a task: submit, cancel, retry. Every door (REST, admin, commands) comes through here."""
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 from django.conf import settings
@@ -11,9 +12,9 @@ from psycopg import sql
 from agents import overrides
 from agents.errors import AgentArchived, FieldProblem, UnknownAgent
 from agents.models import AgentVersion
-from tasks import bell, moves
+from tasks import bell, dependents, moves
 from tasks.errors import AlreadyFinal, IdempotencyConflict, NotFinal, SubmissionInvalid, UnknownTask
-from tasks.models import ApiKey, Event, IdempotencyKey, Task
+from tasks.models import ApiKey, Dependency, Event, IdempotencyKey, Task
 from tasks.moves import Change, Note
 from tasks.states import EventType, Status
 from tasks.submission import Submission, problems_of
@@ -44,8 +45,19 @@ def submit(submission: Submission) -> tuple[Task, bool]:
 def cancel(task_id: str, *, by: str) -> Task:
     """Cancel now what does not run; ask the worker of what runs. Asked twice the same. Commits.
 
-    Raises UnknownTask and AlreadyFinal. A running task ends at its next step boundary.
+    Raises UnknownTask and AlreadyFinal. An open call of a running task is closed within a heartbeat. Children are
+    cancelled too, and what depends on a cancelled task fails; the sweeper finishes that when the process dies.
     """
+    task = _cancel(task_id, by)
+    for child in dependents.unfinished_children(task_id):
+        with contextlib.suppress(AlreadyFinal):  # it ended meanwhile
+            cancel(child, by=by)
+    if task.is_final:
+        dependents.settle(task_id)
+    return task
+
+
+def _cancel(task_id: str, by: str) -> Task:
     now = sql.SQL("coalesce(cancel_requested_at, clock_timestamp())")
     assign = {"cancel_requested_at": now, "completed_at": sql.SQL("clock_timestamp()"), "waiting_on": None}
     idle = Change(
@@ -58,8 +70,8 @@ def cancel(task_id: str, *, by: str) -> Task:
     )  # fmt: skip
     for _ in range(10):  # it may be claimed or released between two looks
         if moves.apply(task_id, idle) or moves.apply(task_id, asked):
-            return _task(task_id)
-        task = _task(task_id)
+            return task_by_id(task_id)
+        task = task_by_id(task_id)
         if task.cancel_requested_at is not None and task.status in (Status.RUNNING, Status.CANCELLED):
             return task
         if task.is_final:
@@ -72,7 +84,7 @@ def retry(task_id: str, *, by: str, api_key: ApiKey | None = None) -> Task:
 
     Raises UnknownTask, NotFinal, AgentArchived and SubmissionInvalid (the agent may allow less by now).
     """
-    task = _task(task_id)
+    task = task_by_id(task_id)
     if not task.is_final:
         raise NotFinal(f"The task is {task.status}. Cancel it first, or wait for its end.")
     version = pinned_version(task.agent.slug)
@@ -136,19 +148,25 @@ def _create(submission: Submission, version: AgentVersion, retry_of: Task | None
             overrides=overrides.merge(submission.input_data, submission.overrides), limits=dict(submission.limits),
             metadata=dict(submission.metadata), session_id=submission.session_id, priority=submission.priority,
             scheduled_at=submission.scheduled_at, queue=version.config.get("queue", "default"),
-            retry_of=retry_of, last_seq=1,
+            max_concurrency=version.config.get("max_concurrency"), parent_id=submission.parent_task_id,
+            blocked=bool(submission.depends_on), retry_of=retry_of, last_seq=1,
         )  # fmt: skip
+        Dependency.objects.bulk_create(Dependency(task=task, on_id=on) for on in submission.depends_on)
         Event.objects.create(task=task, seq=1, type=created.type, at=task.created_at, data=dict(created.data))
         if submission.idempotency_key and submission.api_key:
             IdempotencyKey.objects.create(
                 api_key=submission.api_key, key=submission.idempotency_key,
                 body_digest=submission.body_digest, task=task,
             )  # fmt: skip
-        transaction.on_commit(partial(bell.nudge, task.queue))
+        if task.blocked:
+            transaction.on_commit(partial(dependents.review, task.id))
+        else:
+            transaction.on_commit(partial(bell.nudge, task.queue))
     return task
 
 
-def _task(task_id: str) -> Task:
+def task_by_id(task_id: str) -> Task:
+    """The task with its agent and version. Raises UnknownTask."""
     task = Task.objects.select_related("agent", "version", "api_key").filter(id=task_id).first()
     if task is None:
         raise UnknownTask(f"There is no task {task_id!r}.")

@@ -9,7 +9,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from agents.models import Agent, AgentVersion
 from tasks.ids import new_task_id
@@ -76,6 +76,8 @@ class Task(models.Model):
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
     retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
     scheduled_at = models.DateTimeField(null=True, blank=True)
+    blocked = models.BooleanField(default=False)  # by a dependency that has not completed yet
+    max_concurrency = models.PositiveIntegerField(null=True, blank=True)  # of its agent's version
 
     result: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
     error_code = models.CharField(max_length=24, choices=ErrorCode, null=True, blank=True)  # noqa: DJ001
@@ -107,8 +109,9 @@ class Task(models.Model):
             models.Index(fields=["status", "-id"], name="task_by_status"),
             models.Index(fields=["agent", "-id"], name="task_of_agent"),
             models.Index(fields=["session_id", "-id"], name="task_of_session", condition=Q(session_id__isnull=False)),
-            models.Index(fields=["queue", "-priority", "id"], name="task_unrung",
-                         condition=Q(status=Status.PENDING, rung_at__isnull=True)),
+            models.Index(F("queue"), F("priority").desc(), Coalesce(F("api_key"), 0), F("id"), name="task_unrung",
+                         condition=Q(status=Status.PENDING, rung_at__isnull=True, blocked=False)),
+            models.Index(fields=["id"], name="task_blocked", condition=Q(status=Status.PENDING, blocked=True)),
             models.Index(fields=["queue", "rung_at"], name="task_rung",
                          condition=Q(status=Status.PENDING, rung_at__isnull=False)),
             models.Index(fields=["id"], name="task_running", condition=Q(status=Status.RUNNING)),
@@ -181,6 +184,7 @@ class Step(models.Model):
     attempts: models.JSONField[list[Any], list[Any]] = models.JSONField(default=list)
     simulated = models.BooleanField(default=False)
     attempt = models.PositiveIntegerField()  # of the task, when this step was last started
+    repeat_allowed = models.BooleanField(default=False)  # a person said that an unknown call may be made again
     started_at = models.DateTimeField()
     seconds = models.FloatField(null=True, blank=True)
 
@@ -216,6 +220,41 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_id}#{self.seq} {self.type}"
+
+
+class Dependency(models.Model):
+    """`task` starts when `on` has completed, and fails when `on` ended otherwise."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="dependencies", db_index=False)
+    on = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="dependents")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["task", "on"], name="dependency_once")]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} after {self.on_id}"
+
+
+class Worker(models.Model):
+    """A worker process: one row, rewritten at each heartbeat, forgotten a day after the last."""
+
+    name = models.CharField(max_length=200, unique=True)
+    host = models.CharField(max_length=200)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=40)
+    queues: ArrayField[list[str], list[str]] = ArrayField(models.CharField(max_length=64))
+    slots = models.PositiveIntegerField()
+    in_flight = models.PositiveIntegerField(default=0)
+    draining = models.BooleanField(default=False)
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class IdempotencyKey(models.Model):

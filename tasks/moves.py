@@ -34,11 +34,12 @@ WITH moved AS (
     WHERE step.task_id = moved.id AND step.seq = e.seq
 ), started AS (
     INSERT INTO tasks_step (task_id, seq, kind, name, call_id, input, attempt, started_at, status, summary,
-        input_tokens, output_tokens, cost_usd, attempts, simulated)
+        input_tokens, output_tokens, cost_usd, attempts, simulated, repeat_allowed)
     SELECT moved.id, s.seq, s.kind, s.name, s.call_id, s.input, moved.attempt, moved.updated_at, 'started', '',
-        0, 0, 0, '[]', false
+        0, 0, 0, '[]', false, false
     FROM moved, jsonb_to_recordset(%(started)s::jsonb) AS s(seq int, kind text, name text, call_id text, input jsonb)
-    ON CONFLICT (task_id, seq) DO UPDATE SET attempt = excluded.attempt, started_at = excluded.started_at
+    ON CONFLICT (task_id, seq) DO UPDATE SET status = excluded.status, attempt = excluded.attempt,
+        started_at = excluded.started_at, error = NULL, repeat_allowed = false
 ), noted AS (
     INSERT INTO tasks_event (task_id, seq, type, at, data)
     SELECT moved.id, moved.last_seq - %(drawn)s + n.place, n.type, moved.updated_at,

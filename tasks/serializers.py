@@ -12,7 +12,7 @@ from agents.requests import Instant, JsonObject, StrictSerializer, Text, Whole
 from tasks.history import memory_history
 from tasks.models import Event, Step, Task
 from tasks.states import ErrorCode, EventType, Status, StepKind, StepStatus, WaitingOn
-from tasks.submission import METADATA_ENTRIES, NAME_CHARS, SESSION_CHARS, TASK_TYPES
+from tasks.submission import DEPENDENCIES, METADATA_ENTRIES, NAME_CHARS, SESSION_CHARS, TASK_TYPES
 
 
 @extend_schema_field(dict(config.INPUT_SCHEMA))
@@ -69,6 +69,11 @@ class SubmissionSerializer(StrictSerializer):
     limits = LimitsField(required=False, help_text="Tighter than the agent's own; looser is a 400.")
     metadata = MetadataField(required=False)
     session_id = Text(required=False, allow_null=True, max_length=SESSION_CHARS)
+    parent_task_id = Text(required=False, allow_null=True, max_length=40, help_text="A task that has not ended.")
+    depends_on = serializers.ListField(
+        child=Text(max_length=40), required=False, max_length=DEPENDENCIES,
+        help_text="Starts when all of them have completed; fails when one ended otherwise.",
+    )  # fmt: skip
 
 
 class PinnedAgentSerializer(serializers.Serializer[Task]):

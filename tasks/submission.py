@@ -1,18 +1,22 @@
 """What a caller asks for, and everything that can be wrong with it, whichever door it came through."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from agents import config
 from agents.errors import FieldProblem
-from tasks.models import ApiKey
+from tasks.keys import allows
+from tasks.models import ApiKey, Task
 
 TASK_TYPES = ("agent_task",)
 NAME_CHARS = 200
 SESSION_CHARS = 200
+DEPENDENCIES = 100
 METADATA_ENTRIES = 16
 METADATA_KEY_CHARS = 100
 METADATA_VALUE_CHARS = 1000
@@ -35,6 +39,8 @@ class Submission:
     session_id: str | None = None
     priority: int = 0
     scheduled_at: datetime | None = None
+    parent_task_id: str | None = None
+    depends_on: Sequence[str] = ()
     api_key: ApiKey | None = None
     submitted_by: str = ""
     idempotency_key: str = ""
@@ -50,6 +56,7 @@ def problems_of(submission: Submission, agent_config: Mapping[str, Any]) -> list
         *config.check_limits(submission.limits, agent_limits, "/limits"),
         *_labels(submission),
         *_metadata(submission.metadata),
+        *_relations(submission),
     ]
 
 
@@ -84,3 +91,35 @@ def _metadata(metadata: Any) -> Iterator[FieldProblem]:
             yield FieldProblem(pointer, "invalid_type", detail)
         elif len(value) > METADATA_VALUE_CHARS:
             yield FieldProblem(pointer, "too_long", f"Use at most {METADATA_VALUE_CHARS} characters.")
+
+
+def _relations(submission: Submission) -> Iterator[FieldProblem]:
+    """Other tasks that it names: each has to be one that the key may see. One query, and only when there are any."""
+    named = [task_id for task_id in (submission.parent_task_id, *submission.depends_on) if task_id]
+    if not named:
+        return
+    if len(submission.depends_on) > DEPENDENCIES:
+        yield FieldProblem("/depends_on", "too_many", f"Use at most {DEPENDENCIES} tasks.")
+        return
+    seen = visible_to(submission.api_key).filter(id__in=named).only("id", "status", "cancel_requested_at")
+    found = {task.id: task for task in seen}
+    for place, task_id in enumerate(submission.depends_on):
+        if task_id not in found:
+            yield FieldProblem(f"/depends_on/{place}", "unknown_task", f"There is no task {task_id!r}.")
+        elif task_id in submission.depends_on[:place]:
+            yield FieldProblem(f"/depends_on/{place}", "repeated", f"{task_id} is named twice.")
+    if submission.parent_task_id:
+        yield from _parent(submission.parent_task_id, found.get(submission.parent_task_id))
+
+
+def _parent(task_id: str, parent: Task | None) -> Iterator[FieldProblem]:
+    if parent is None:
+        yield FieldProblem("/parent_task_id", "unknown_task", f"There is no task {task_id!r}.")
+    elif parent.is_final or parent.cancel_requested_at is not None:
+        yield FieldProblem("/parent_task_id", "parent_ended", f"{task_id} has ended and can have no more children.")
+
+
+def visible_to(key: ApiKey | None) -> QuerySet[Task]:
+    """The tasks that a consumer may know of: its own, all of them with `tasks:read_all`; without a key all."""
+    tasks = Task.objects.all()
+    return tasks if key is None or allows(key, "tasks:read_all") else tasks.filter(api_key=key)

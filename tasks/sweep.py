@@ -1,7 +1,10 @@
 """The sweeper: finds what a death, a lost message or a closed door left behind. One thread in every worker."""
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import threading
 
 import structlog
@@ -9,14 +12,17 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from psycopg import sql
 
-from tasks import bell, moves
+from tasks import bell, dependents, lifecycle, moves
+from tasks.errors import TaskError
 from tasks.journal import LET_GO
 from tasks.moves import Change, Note
 from tasks.states import EventType, Status
+from tasks.workers import PRESENCE, forget_the_silent
 
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+FORGET_SHARE = 0.01  # of the rounds: about every ten minutes
 
 EXPIRED = """
 SELECT id, attempt, takeovers, worker, queue FROM tasks_task
@@ -35,9 +41,12 @@ STILL_EXPIRED = sql.SQL("lease_until < clock_timestamp()")
 
 
 def sweep() -> None:
-    """One round: expired leases go back to pending, bells nobody answered are rung again. Commits per task."""
+    """One round: expired leases go back to pending, bells nobody answered are rung again, and what a death left
+    between two tasks is settled. Commits task by task.
+    """
     try:
         recover_expired()
+        settle_left_behind()
         with connection.cursor() as cursor:
             cursor.execute(UNANSWERED, [settings.TASK_REPUBLISH_SECONDS, BATCH])
     finally:
@@ -54,11 +63,24 @@ def recover_expired() -> int:
     return sum(recover(*row[:4]) for row in rows)
 
 
+def settle_left_behind() -> None:
+    """Go on where a process died between the end of a task and what hangs on it."""
+    blocked, children = dependents.left_behind()
+    for task_id in blocked:
+        if dependents.review(task_id):
+            dependents.settle(task_id)
+    for task_id in children:
+        with contextlib.suppress(TaskError):
+            lifecycle.cancel(task_id, by="sweeper")
+
+
 def recover(task_id: str, attempt: int, takeovers: int, worker: str) -> bool:
     """Give an expired task back, or fail it as `worker_lost` after too many deaths without progress."""
     data = {"worker": worker, "reason": "lease_expired", "takeovers": takeovers + 1}
     if takeovers >= settings.TASK_MAX_TAKEOVERS:
-        return _fail(task_id, attempt, takeovers + 1, data)
+        failed = _fail(task_id, attempt, takeovers + 1, data)
+        dependents.settle(task_id)
+        return failed
     change = Change(
         to=Status.PENDING, attempt=attempt, only_if=(STILL_EXPIRED,), sources=frozenset({Status.RUNNING}),
         assign=LET_GO | {"takeovers": takeovers + 1}, notes=(Note(EventType.TASK_RECOVERED, data),),
@@ -91,6 +113,12 @@ def sweep_for_ever(stop: threading.Event) -> None:
     while not stop.wait(settings.TASK_SWEEP_SECONDS * random.uniform(0.5, 1.5)):
         try:
             sweep()
+            if random.random() < FORGET_SHARE:
+                forget_the_silent()
+            if PRESENCE.is_deaf():
+                log.error("broker_is_silent", worker=PRESENCE.name)
+                os.kill(os.getpid(), signal.SIGTERM)  # drains and ends; whoever supervises starts it anew
+                return
         except (DatabaseError, InterfaceError) as error:
             log.warning("sweep_failed", error=type(error).__name__)
         except Exception:

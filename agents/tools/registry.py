@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
-from agents.contract import Effect, Observation
+from agents.contract import Effect, Observation, Probe
+from agents.tools.context import calling
 from agents.tools.output import failure, success, text_of
 from agents.tools.signature import ArgumentsInvalid, Tool
 from llm.messages import ToolRequest, ToolSpec
 
-__all__ = ["REGISTRY", "Listed", "Registry", "ToolError", "act", "names", "specs", "text_of", "tool"]
+__all__ = [
+    "REGISTRY", "Listed", "Registry", "ToolError", "act", "effect_of", "names", "probe", "specs", "text_of", "tool",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,12 +42,14 @@ class Registry:
         self._tools: dict[str, Tool] = {}
 
     def tool(
-        self, *, effect: Effect, timeout_seconds: float, in_worker: bool, untrusted: bool = False
+        self, *, effect: Effect, timeout_seconds: float, in_worker: bool, untrusted: bool = False,
+        probe: Probe | None = None,
     ) -> Callable[[Function], Function]:
         """Register a typed function under its own name; its docstring is what the model reads.
 
         `effect` says what a second call would do: nothing (`none`), the same again (`idempotent`), the same for
-        the same key (`keyed`), or it again (`once`). `untrusted` marks output that comes from outside.
+        the same key (`keyed`), or it again (`once`). `untrusted` marks output that comes from outside. `probe`
+        looks whether an interrupted `once` call happened (see `agents.contract.Probe`).
         """
         if not in_worker:
             raise NotImplementedError("Only in_worker=True tools can be registered: there is no tool process yet.")
@@ -52,7 +57,7 @@ class Registry:
             raise ValueError(f"timeout_seconds={timeout_seconds} is not above 0")
 
         def register(function: Function) -> Function:
-            made = Tool(function, effect, timeout_seconds, untrusted)
+            made = Tool(function, effect, timeout_seconds, untrusted, probe)
             if made.name in self._tools:
                 raise ValueError(f"A tool called {made.name!r} is already registered; give this one another name.")
             self._tools[made.name] = made
@@ -76,8 +81,30 @@ class Registry:
         """The tools as a model sees them. Raises KeyError for a name that is not registered."""
         return tuple(self._tools[name].spec for name in names)
 
-    def act(self, request: ToolRequest, allowed: frozenset[str], timeout_seconds: float) -> Observation:
-        """Call a tool. Whatever goes wrong with it is a failed Observation that tells the model the cure."""
+    def effect_of(self, name: str) -> Effect:
+        """What a second call would do; `none` for a tool that is not there, which is not called."""
+        tool = self._tools.get(name)
+        return tool.effect if tool else "none"
+
+    def probe(self, request: ToolRequest, key: str) -> Observation | bool | None:
+        """Whether an interrupted call happened: its observation, False, or None when that cannot be told."""
+        tool = self._tools.get(request.name)
+        if tool is None or tool.probe is None or request.arguments is None:
+            return None
+        try:
+            happened, value = tool.probe(request.arguments, key)
+        except Exception:
+            log.warning("probe of tool %s failed", tool.name, exc_info=True)
+            return None
+        return success(value) if happened else False
+
+    def act(
+        self, request: ToolRequest, allowed: frozenset[str], timeout_seconds: float, *, key: str = ""
+    ) -> Observation:
+        """Call a tool. Whatever goes wrong with it is a failed Observation that tells the model the cure.
+
+        The tool reads `key` with `agents.tools.context.idempotency_key`.
+        """
         tool = self._tools.get(request.name) if request.name in allowed else None
         if tool is None:
             return failure(_unknown(request.name, allowed))
@@ -88,7 +115,8 @@ class Registry:
             arguments = tool.read(request.arguments)
         except ArgumentsInvalid as error:
             return failure(f"{tool.name}: {error}")
-        return _call(tool, arguments, min(tool.timeout_seconds, timeout_seconds))
+        with calling(key):
+            return _call(tool, arguments, min(tool.timeout_seconds, timeout_seconds))
 
 
 def _call(tool: Tool, arguments: dict[str, Any], timeout_seconds: float) -> Observation:
@@ -135,3 +163,5 @@ tool = REGISTRY.tool
 names = REGISTRY.names
 specs = REGISTRY.specs
 act = REGISTRY.act
+effect_of = REGISTRY.effect_of
+probe = REGISTRY.probe

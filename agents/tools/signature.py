@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from agents.contract import Effect
+from agents.contract import Effect, Probe
 from llm.messages import ToolSpec
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Tool:
     effect: Effect
     timeout_seconds: float
     untrusted: bool
+    probe: Probe | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no schema can be made of: no docstring, *args, **kwargs, an argument without a type."""

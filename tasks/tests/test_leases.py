@@ -157,7 +157,7 @@ def test_too_many_deaths_without_progress_end_the_task(deaths: int, status: str,
     settings.TASK_MAX_TAKEOVERS = 2
     task = TaskFactory()
     for _ in range(deaths):
-        assert claim(task.id, "w") is not None
+        assert claim(task.id, "w", alone=True) is not None
         expire(task.id)
         sweep.recover_expired()
     task.refresh_from_db()

@@ -1,0 +1,128 @@
+"""The two doors of one run, journaled: a model call and a tool call, each replayed when an earlier attempt made it."""
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from agents.contract import Assembled, Observation, Run, Turn
+from agents.tools import registry
+from llm import gateway
+from llm.errors import ModelError
+from llm.messages import ModelCall, Reply, ToolRequest, Usage
+from tasks.journal import Journal, Unsure
+from tasks.leases import Held
+from tasks.models import Task
+from tasks.replay import reply_of, summary_of_call, summary_of_reply
+from tasks.states import StepKind, StepStatus
+
+GRACE_SECONDS = 10.0  # a call may overrun its own timeout by this much before the heartbeat lets the lease go
+
+
+class Attendance:
+    """The two doors of one run, journaled: a model call and a tool call."""
+
+    def __init__(self, task: Task, held: Held, journal: Journal, agent: Assembled) -> None:
+        self._held = held
+        self._journal = journal
+        self._agent = agent
+        self._allowed = frozenset(spec.name for spec in agent.tools)
+        self._seconds = agent.limits.timeout_seconds - task.running_seconds
+        self._tried = 0
+
+    def as_run(self) -> Run:
+        agent = self._agent
+        return Run(
+            planner=agent.planner, opening=agent.opening, tools=agent.tools, ask=self.ask, act=self.act,
+            limits=agent.limits, seconds_left=self.seconds_left, check=self._journal.check,
+            max_output_tokens=agent.settings.max_output_tokens,
+        )  # fmt: skip
+
+    def seconds_left(self) -> float:
+        """Running time that the task has left, over all its attempts."""
+        return self._seconds - (time.monotonic() - self._held.claimed)
+
+    def ask(self, turn: Turn) -> Reply:
+        """One model call, or its recorded reply. Raises ModelError when it failed for good, or Stopped."""
+        given = {"messages": [message.to_json() for message in turn.fresh]}
+        settled = self._journal.replay(StepKind.LLM, self._agent.settings.model, given)
+        if settled is not None:
+            self._tried += len(settled.attempts)
+            return reply_of(settled)
+        self._journal.begin(
+            StepKind.LLM, self._agent.settings.model, given, progress_seconds=turn.seconds_left + GRACE_SECONDS
+        )
+        try:
+            reply = gateway.complete(
+                self._call(turn), on_retry=self._journal.retrying, should_stop=self._held.stopping
+            )
+        except ModelError as error:
+            self._model_failed(error)
+            raise
+        self._tried += len(reply.attempts)
+        self._journal.end(
+            StepStatus.DONE, summary=summary_of_reply(reply), model=reply.model,
+            output=_output_of(reply), **_costs(reply.usage, reply.attempts, reply.simulated),
+        )  # fmt: skip
+        return reply
+
+    def act(self, request: ToolRequest, seconds_left: float) -> Observation:
+        """One tool call, or its recorded observation. Raises Stopped, and Unsure when only a person can tell."""
+        settled = self._journal.replay(StepKind.TOOL, request.name, request.arguments)
+        if settled is not None:
+            return Observation(settled.output, settled.error or "", registry.text_of(settled.output, settled.error))
+        seen = self._found_out(request) or self._called(request, seconds_left)
+        self._journal.end(
+            StepStatus.FAILED if seen.failed else StepStatus.DONE,
+            summary=summary_of_call(request, seen), output=seen.output, error=seen.error or None,
+        )  # fmt: skip
+        return seen
+
+    def _called(self, request: ToolRequest, seconds_left: float) -> Observation:
+        self._journal.begin(
+            StepKind.TOOL, request.name, request.arguments,
+            progress_seconds=seconds_left + GRACE_SECONDS, call_id=request.id,
+        )  # fmt: skip
+        return registry.act(request, self._allowed, seconds_left, key=self._journal.key)
+
+    def _found_out(self, request: ToolRequest) -> Observation | None:
+        """What a `once` tool did before its worker was lost; None when the call may be made (again)."""
+        earlier = self._journal.interrupted()
+        if earlier is None or earlier.repeat_allowed or registry.effect_of(request.name) != "once":
+            return None
+        found = registry.probe(request, self._journal.key)
+        if found is False:
+            return None
+        if found is None:
+            raise Unsure(earlier.seq, request.name)
+        self._journal.take_over(earlier)
+        return found
+
+    def _call(self, turn: Turn) -> ModelCall:
+        return ModelCall(
+            settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
+            messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
+        )  # fmt: skip
+
+    def _model_failed(self, error: ModelError) -> None:
+        """Journal the failed call, with what was billed; a cancel or a lost lease comes before its error."""
+        self._journal.end(
+            StepStatus.FAILED, summary=str(error)[:200], error=str(error),
+            **_costs(error.usage, error.attempts, error.simulated),
+        )  # fmt: skip
+        self._journal.check_stopped()
+
+
+def _output_of(reply: Reply) -> dict[str, Any]:
+    calls = [request.to_json() for request in reply.tool_requests]
+    return {"text": reply.text, "tool_calls": calls, "finish_reason": reply.finish_reason}
+
+
+def _costs(usage: Usage, attempts: Any, simulated: bool) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cost_usd": None if usage.cost_usd is None else format(usage.cost_usd, "f"),
+        "attempts": [attempt.to_json() for attempt in attempts],
+        "simulated": simulated,
+    }

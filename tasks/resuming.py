@@ -1,0 +1,60 @@
+"""Bringing a waiting task back to life: what a person, a budget or an approval says, and the move that follows."""
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from tasks import bell, moves
+from tasks.errors import NotWaiting, WrongKind
+from tasks.lifecycle import cancel, task_by_id
+from tasks.models import Step, Task
+from tasks.moves import Change, Ended, Note
+from tasks.replay import one_line
+from tasks.states import EventType, Status, StepStatus, WaitingOn
+
+RESOLUTIONS = ("happened", "again", "stop")
+
+
+def resolve(task_id: str, how: str, *, by: str, result: Any = None) -> Task:
+    """Say what became of a step that is `unknown`: it happened (with its result), do it again, or stop. Commits.
+
+    The task goes on from there; with `stop` it is cancelled. Raises UnknownTask, NotWaiting, and WrongKind when it
+    waits for something else.
+    """
+    task = task_by_id(task_id)
+    if task.status != Status.WAITING:
+        raise NotWaiting(f"The task is {task.status}; only a waiting task can be resumed.")
+    step = task.steps.filter(status=StepStatus.UNKNOWN).order_by("-seq").first()
+    if task.waiting_on != WaitingOn.INPUT or step is None:
+        raise WrongKind(f"The task waits for {task.get_waiting_on_display()}, not for the outcome of a step.")
+    if how == "stop":
+        return cancel(task_id, by=by)
+    happened = how == "happened"
+    if not happened:
+        Step.objects.filter(id=step.id, status=StepStatus.UNKNOWN).update(repeat_allowed=True)
+    change = _as_happened(step, result, by) if happened else _again(step, by)
+    if moves.apply(task_id, change) is None:
+        raise NotWaiting("The task was resumed or cancelled a moment ago; read it again.")
+    bell.nudge(task.queue)
+    return task_by_id(task_id)
+
+
+def _as_happened(step: Step, result: Any, by: str) -> Change:
+    summary = one_line(f"{step.name}: {by} says that it happened")
+    ended = Ended(step.seq, StepStatus.DONE.value, summary=summary, output=result)
+    completed = {"step": step.seq, "kind": step.kind, "name": step.name, "status": "done", "summary": summary}
+    notes = (_resumed(step, "happened", by), Note(EventType.STEP_COMPLETED, completed))
+    return Change(to=Status.PENDING, sources=frozenset({Status.WAITING}), assign=_AWAKE, ended=(ended,), notes=notes)
+
+
+def _again(step: Step, by: str) -> Change:
+    notes = (_resumed(step, "again", by),)
+    return Change(to=Status.PENDING, sources=frozenset({Status.WAITING}), assign=_AWAKE, notes=notes)
+
+
+def _resumed(step: Step, how: str, by: str) -> Note:
+    return Note(EventType.TASK_RESUMED, {"by": by, "resolve": how, "step": step.seq})
+
+
+_AWAKE = {"waiting_on": None, "rung_at": None, "takeovers": sql.SQL("0")}
