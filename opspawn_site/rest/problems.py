@@ -12,6 +12,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException, NotFound, ValidationError
 
 from agents import errors as agent_errors
@@ -147,8 +148,9 @@ def internal_error(request: HttpRequest) -> HttpResponse:
 
 
 def read_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """A view for GET and HEAD outside of DRF; any other method is a 405."""
+    """A view for GET and HEAD outside of DRF; any other method is a 405, also without the admin's CSRF cookie."""
 
+    @csrf_exempt
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
@@ -188,6 +190,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     return defaults.permission_denied(request, exception)
 
 
+@csrf_exempt  # a 404 for whoever writes there, too
 def not_found(request: HttpRequest, exception: Exception | None = None, rest: str = "") -> HttpResponse:
     if is_api(request):
         return answer(request, 404, CODES[404], "There is nothing at this URL; /api/schema/ lists what there is.")

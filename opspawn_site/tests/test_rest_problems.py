@@ -91,6 +91,18 @@ def test_an_address_that_does_not_exist_is_a_problem_too(where: str) -> None:
     assert problem["instance"] == where
 
 
+@pytest.mark.parametrize(("where", "status"), [
+    ("/api/v1/tasks", 404), ("/api/v1/tasks/x/resume/", 404), ("/api/v1/mcp-servers/", 404), ("/api/", 404),
+    ("/healthz", 405), ("/readyz", 405), ("/metrics", 405), ("/api/schema/", 405),
+])  # fmt: skip
+def test_whoever_writes_where_nothing_is_written_is_told_so_and_not_asked_for_a_cookie(
+    where: str, status: int
+) -> None:
+    # A test client passes over the check of cookies unless it is told to make it, as a server does.
+    response = Client(enforce_csrf_checks=True).post(where, b"{}", "application/json")
+    assert_problem(response, status, "not_found" if status == 404 else "method_not_allowed")
+
+
 def test_an_address_outside_of_the_api_is_a_page() -> None:
     assert Client().get("/nothing").headers["Content-Type"].startswith("text/html")
 
