@@ -5,6 +5,7 @@ from django.conf import settings
 
 from llm.errors import MissingKey, UnknownModel
 
+MODEL_CHARS = 200  # of provider/name: what a step's row holds
 ALIASES = {"google": "gemini"}
 
 DEFAULT_MODELS = {
@@ -98,6 +99,8 @@ def check(model: str) -> tuple[str, str]:
         raise UnknownModel(f"provider {provider!r} does not exist (model {model!r}): see docs/reference/models.md")
     if not name:
         raise UnknownModel(f"provider {provider!r} has no default model: name one in llm_model")
+    if len(model) > MODEL_CHARS:
+        raise UnknownModel(f"model {model[:40]!r}… has {len(model)} characters: use at most {MODEL_CHARS}")
     if "://" in name:  # some of LiteLLM's providers would call that address, and send it the key
         raise UnknownModel(f"model {model!r} holds an address: set it as the agent's api_base")
     return provider, name

@@ -46,6 +46,7 @@ def test_a_tasks_overrides_choose_the_model(provider, model, called):
         ("gpt-4o", "gpt-4o"),
         ("huggingface/https://evil.test/x", "api_base"),
         ("github_copilot/gpt-4o", "github_copilot"),
+        (f"openai/{'x' * 194}", "201 characters"),
     ],
 )
 def test_a_model_that_cannot_be_called_is_named(model, named):
