@@ -32,6 +32,8 @@ FINISH_REASONS = {
     "refusal": "content_filter",
 }
 
+TOKENS_OF_A_CALL = 10**9  # a thousand times the longest context there is
+
 # These take an SDK's client where the others take an HTTP handler; LiteLLM makes their connections itself.
 _OWN_CLIENTS = frozenset({"azure", "azure_text", "text-completion-openai", "text-completion-inception"})
 
@@ -183,12 +185,15 @@ def _requests(call: ModelCall, calls: Any) -> tuple[ToolRequest, ...]:
 
 
 def _usage(call: ModelCall, response: Any, text: str, requests: tuple[ToolRequest, ...]) -> Usage:
-    """As the provider counted and the price map prices; a server that counts nothing is estimated, without a price."""
+    """As the provider counted and the price map prices; a server that counts nothing is estimated, without a price.
+
+    So is one whose count cannot be: a row could not hold it, or it would take from what the task has used.
+    """
     from llm import prices
 
     told = getattr(response, "usage", None)
     spent = (getattr(told, "prompt_tokens", 0) or 0, getattr(told, "completion_tokens", 0) or 0)
-    if any(spent):
+    if any(spent) and all(0 <= count <= TOKENS_OF_A_CALL for count in spent):
         return Usage(*spent, prices.cost_usd(call.settings.model, response))
     if not text and not requests:
         return Usage()

@@ -6,6 +6,7 @@ from typing import Any
 
 from llm import providers
 
+DOLLARS_OF_A_CALL = 1_000_000  # a server that says more is not believed
 _EXACT = Decimal("0.0000000001")  # the scale of the columns that keep it
 
 
@@ -43,5 +44,4 @@ def priced(model: str) -> bool:
 
 
 def _decimal(dollars: float) -> Decimal | None:
-    exact = Decimal(str(dollars)) if dollars >= 0 else None
-    return exact.quantize(_EXACT) if exact is not None and exact.is_finite() else None
+    return Decimal(str(dollars)).quantize(_EXACT) if 0 <= dollars <= DOLLARS_OF_A_CALL else None

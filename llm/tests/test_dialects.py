@@ -164,6 +164,17 @@ def test_openrouter_answers_and_says_what_it_cost(point):
     assert (reply.text, reply.usage.cost_usd) == ("8", Decimal("0.00042"))
 
 
+@pytest.mark.parametrize("told", [1e30, -1, True, "1"])
+def test_a_cost_that_cannot_be_is_not_believed(point, told):
+    body = completion({"content": "8"}, "stop", (11, 7))
+    body["usage"]["cost"] = told
+    with OpenAIServer([raw(200, body)]) as server:
+        point("openrouter", server.base_url)
+        reply = ask(call("openrouter/some/model-without-a-price"))
+
+    assert (reply.text, reply.usage.input_tokens, reply.usage.cost_usd) == ("8", 11, None)
+
+
 def test_an_error_that_openrouter_wraps_in_a_200_is_what_it_says(point):
     with OpenAIServer([raw(200, {"error": {"message": "slow down", "code": 429}})]) as server:
         point("openrouter", server.base_url)

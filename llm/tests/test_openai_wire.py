@@ -4,6 +4,8 @@ from __future__ import annotations
 import threading
 from decimal import Decimal
 
+import pytest
+
 from llm.messages import Message, ToolRequest
 from llm.tests.calls import ADD, KEY, ask, call
 from llm.tests.openai_server import raw, text, tool_calls
@@ -125,6 +127,15 @@ def test_a_server_that_counts_no_tokens_is_estimated_and_has_no_price(serve):
     assert usage.input_tokens > 0
     assert usage.output_tokens == 5
     assert usage.cost_usd is None
+
+
+@pytest.mark.parametrize("usage", [(-5, -1), (10**25, 1), (3, -1)])
+def test_a_count_that_cannot_be_is_taken_for_none(serve, usage):
+    serve(text("four words are here", usage=usage))
+
+    counted = ask(call(MODEL)).usage
+
+    assert (counted.input_tokens > 0, counted.output_tokens, counted.cost_usd) == (True, 5, None)
 
 
 def test_a_model_without_a_price_costs_nobody_knows_what(serve):
