@@ -107,7 +107,7 @@ def test_submitting_takes_at_most_eight_queries(api: Consumer) -> None:
     ({"scheduled_at": 1735689600}, {"/scheduled_at": "wrong_type"}),
     ({"task_type": "unheard_of"}, {"/task_type": "unknown_task_type"}),
     ({"callback_url": "https://example.com"}, {"/callback_url": "unknown_field"}),
-    ({"depends_on": []}, {"/depends_on": "unknown_field"}),
+    ({"webhook": "https://example.com"}, {"/webhook": "unknown_field"}),
     ({"budget": 1, "priority": "x"}, {"/budget": "unknown_field", "/priority": "wrong_type"}),
     ({"agent": "nobody"}, {"/agent": "unknown_agent"}),
     ({"agent": "echo@2"}, {"/agent": "unknown_agent"}),
