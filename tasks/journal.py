@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -28,6 +27,7 @@ RAN = sql.SQL(
     "running_seconds + greatest(0, extract(epoch FROM least(clock_timestamp(), lease_until) - claimed_at))"
 )
 LET_GO = {"lease_until": None, "claimed_at": None, "worker": "", "rung_at": None, "running_seconds": RAN}
+STEP_ENDS = frozenset({EventType.STEP_COMPLETED, EventType.STEP_FAILED})
 
 
 class Stopped(Exception):
@@ -174,10 +174,17 @@ class Journal:
         self._write(to=Status.WAITING, assign=assign, landed=self._is_not_mine)
 
     def drop_values(self) -> None:
-        """Keep that the steps ended, without what they brought: PostgreSQL refused it."""
+        """Keep that the steps ended, without what they brought and cost: PostgreSQL refused some of it."""
         told = "What it brought could not be stored."
-        self._ended = [replace(step, status="failed", output=None, summary=told, error=told) for step in self._ended]
-        self._open, self._notes = None, [note for note in self._notes if note.type != EventType.STEP_STARTED]
+        named = {note.data["step"]: note.data for note in self._notes if note.type in STEP_ENDS}
+        self._open, self._notes = None, []
+        self._ended = [
+            Ended(step.seq, StepStatus.FAILED.value, summary=told, error=told, cost_usd=None, seconds=step.seconds)
+            for step in self._ended if step.seq in named
+        ]  # fmt: skip
+        for step in self._ended:
+            data = named[step.seq]
+            self._notes.append(_note_of(Begun(step.seq, data["kind"], data["name"], None), step))
 
     def release(self) -> None:
         """Hand the task back, with the end of the last step: another worker goes on. Raises Fenced."""

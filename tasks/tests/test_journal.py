@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from agents import versions
@@ -16,7 +16,8 @@ from tasks.execution import claim, execute
 from tasks.journal import Fenced, Journal, Nondeterminism
 from tasks.leases import LEASES, Leases
 from tasks.models import Event, Step, Task
-from tasks.states import StepStatus
+from tasks.moves import Note
+from tasks.states import EventType, Status, StepStatus
 from tasks.tests.factories import TaskFactory
 from tasks.tests.walking import ARITHMETIC, submit
 
@@ -79,6 +80,33 @@ def test_a_fenced_journal_writes_nothing_more() -> None:
     with pytest.raises(Fenced):
         journal.begin("llm", "m", {}, progress_seconds=5)
     assert not Step.objects.filter(task=task).exists()
+
+
+@pytest.mark.parametrize("refused", [
+    {"input_tokens": -1}, {"output_tokens": 2**63 - 1}, {"cost_usd": "-1"}, {"cost_usd": "1e15"}, {"model": "m" * 201},
+    {"summary": "s" * 201}, {"attempts": None},
+])  # fmt: skip
+def test_a_step_that_postgresql_refuses_ends_its_task_instead_of_holding_it(refused: dict[str, Any]) -> None:
+    claimed = claim(submit(agent(ARITHMETIC)).id, "w")
+    assert claimed
+    Task.objects.filter(id=claimed.id).update(output_tokens=1)  # one more than the largest there is
+    journal = journal_of(claimed)
+    journal.replay("llm", "scripted/list", {})
+    journal.begin("llm", "scripted/list", {}, progress_seconds=9)
+    journal.end(StepStatus.DONE, **refused)
+    failed = Note(EventType.TASK_FAILED)
+    with pytest.raises(DatabaseError):
+        journal.finish(Status.FAILED, note=failed, error_code="internal_error", error_message="x")
+
+    journal.drop_values()
+    journal.finish(Status.FAILED, note=failed, error_code="internal_error", error_message="x")
+
+    claimed.refresh_from_db()
+    step = Step.objects.get(task=claimed)
+    assert (claimed.status, step.status, step.input_tokens, step.cost_usd) == ("failed", "failed", 0, None)
+    assert list(Event.objects.filter(task=claimed).values_list("type", flat=True)) == [
+        "task.created", "task.started", "step.started", "step.failed", "task.failed",
+    ]  # fmt: skip
 
 
 def test_a_write_whose_answer_was_lost_is_not_made_twice(monkeypatch: Any) -> None:
