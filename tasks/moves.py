@@ -18,6 +18,7 @@ from tasks.states import FINAL, MOVES, EventType, Status
 
 LIVE = frozenset(Status) - FINAL
 
+NOBODY_ENDED_IT = "Its worker was lost, and the task ended before it was made again."
 STATEMENT = sql.SQL("""
 WITH moved AS (
     UPDATE tasks_task SET last_seq = last_seq + %(drawn)s, updated_at = clock_timestamp() {assignments}
@@ -32,6 +33,10 @@ WITH moved AS (
         seq int, status text, summary text, output jsonb, error text, model text, input_tokens bigint,
         output_tokens bigint, cost_usd numeric, attempts jsonb, simulated bool, seconds float)
     WHERE step.task_id = moved.id AND step.seq = e.seq
+), abandoned AS (
+    UPDATE tasks_step AS step SET status = 'unknown', error = %(nobody)s FROM moved
+    WHERE step.task_id = moved.id AND step.status = 'started' AND moved.status = ANY(%(final)s)
+        AND step.seq <> ALL(%(ended_seqs)s)
 ), started AS (
     INSERT INTO tasks_step (task_id, seq, kind, name, call_id, input, attempt, started_at, status, summary,
         input_tokens, output_tokens, cost_usd, attempts, simulated, repeat_allowed)
@@ -133,6 +138,9 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
         "types": [note.type.value for note in change.notes],
         "data": [storable_json(note.data) for note in change.notes],
         "ended": storable_json([_fields(ended) for ended in change.ended]),
+        "ended_seqs": [ended.seq for ended in change.ended],
+        "nobody": NOBODY_ENDED_IT,
+        "final": sorted(FINAL),
         "started": storable_json([_fields(begun) for begun in change.begun]),
     }
     assignments: list[sql.Composable] = [sql.SQL("")]

@@ -105,6 +105,20 @@ def test_a_change_writes_the_step_that_ended_the_one_that_starts_and_its_events_
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("to", sorted(FINAL))
+def test_a_step_that_nobody_ended_is_unknown_once_its_task_is_final(to: Status) -> None:
+    task = TaskFactory()
+    force(task, Status.RUNNING)
+    moves.apply(task.id, Change(begun=(Begun(1, "llm", "m", {}),)))
+    moves.apply(task.id, Change(ended=(Ended(1, "done"),), begun=(Begun(2, "tool", "t", {}),)))
+
+    moves.apply(task.id, Change(begun=(Begun(3, "tool", "t", {}),)))  # as an attempt that died leaves it
+    moves.apply(task.id, Change(to=to, assign=COLUMNS[to], ended=(Ended(3, "failed", error="late"),)))
+
+    ends = list(Step.objects.filter(task=task).order_by("seq").values_list("status", "error"))
+    assert ends == [("done", None), ("unknown", moves.NOBODY_ENDED_IT), ("failed", "late")]
+
+
 def test_a_worker_that_lost_its_task_changes_nothing() -> None:
     task = TaskFactory()
     force(task, Status.RUNNING)
