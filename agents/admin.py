@@ -1,6 +1,7 @@
 """Agents and their versions in the admin: every save publishes, every version can be had back."""
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from django import forms
@@ -176,8 +177,7 @@ def version_list(agent_id: str) -> list[tuple[AgentVersion, list[Difference] | N
     if not agent_id.isdecimal():
         return []
     rows = list(AgentVersion.objects.filter(agent_id=int(agent_id)).order_by("-version")[: VERSIONS_SHOWN + 1])
-    older = [*rows[1:], None]
-    pairs = zip(rows, older, strict=True)
+    pairs = zip_longest(rows, rows[1:])
     return [(row, differences(before.config, row.config) if before else None) for row, before in pairs][:VERSIONS_SHOWN]
 
 

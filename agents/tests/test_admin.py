@@ -39,6 +39,12 @@ def page(agent: Agent) -> str:
     return f"/admin/agents/agent/{agent.pk}/change/"
 
 
+def test_the_page_of_an_agent_that_is_not_there_leads_back_to_the_index(boss: Client, agent: Agent) -> None:
+    for number in (agent.pk + 1, 10**20):
+        response = boss.get(f"/admin/agents/agent/{number}/change/")
+        assert (response.status_code, response["Location"]) == (302, "/admin/")
+
+
 def as_shown(agent: Agent, **changed: Any) -> dict[str, Any]:
     """What a browser posts when nothing but `changed` was edited; its line breaks are CRLF."""
     form = AgentForm(instance=agent)
