@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn
+from urllib.parse import unquote, unquote_to_bytes
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import mixins, serializers
@@ -117,6 +118,16 @@ class Nothing(StrictSerializer):
     """An empty body."""
 
 
+def not_utf8(query: str) -> str | None:
+    """The name of the first parameter that is not UTF-8: Django would put U+FFFD for what it cannot read."""
+    for parameter in query.split("&"):
+        try:
+            unquote_to_bytes(parameter).decode()
+        except UnicodeDecodeError:
+            return unquote(parameter.partition("=")[0])
+    return None
+
+
 class StrictView(APIView):
     """Query parameters that the view does not declare, or that are given twice, are refused.
 
@@ -124,11 +135,13 @@ class StrictView(APIView):
     stands for all that start with it.
     """
 
-    http_method_names = ["get", "head", "post", "patch"]
+    http_method_names = ["get", "head", "post", "patch", "delete"]
     query_parameters: tuple[str, ...] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if name := not_utf8(request.META["QUERY_STRING"]):
+            refuse(name, "not_storable", f"The query parameter `{name}` is not valid UTF-8; percent-encode its bytes.")
         known = self.known_parameters() if request.method in ("GET", "HEAD") else ()
         for name, values in request.query_params.lists():
             if not any(name.startswith(one) and name != one if one.endswith(".") else name == one for one in known):

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
+from django.core.exceptions import SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
@@ -35,6 +36,9 @@ HTTP_OF_ERROR: dict[type[Exception], int] = {
     task_errors.SubmissionInvalid: 400,
     task_errors.AlreadyFinal: 409,
     task_errors.NotFinal: 409,
+    task_errors.NotWaiting: 409,
+    task_errors.WrongKind: 409,
+    task_errors.StillNeeded: 409,
     task_errors.IdempotencyConflict: 422,
 }
 # What can be answered when PostgreSQL is away; psycopg's PoolTimeout arrives as an OperationalError.
@@ -81,6 +85,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
         return declared(request, error)
     if isinstance(error, UNAVAILABLE):
         return unavailable(request, error)
+    if isinstance(error, SuspiciousOperation):  # a thousand query parameters, as Django counts them
+        return bad_request(request, error)
     if isinstance(error, Http404):
         error = NotFound()
     if isinstance(error, Invalid):

@@ -111,6 +111,8 @@ def test_submitting_takes_at_most_eight_queries(api: Consumer) -> None:
     ({"budget": 1, "priority": "x"}, {"/budget": "unknown_field", "/priority": "wrong_type"}),
     ({"agent": "nobody"}, {"/agent": "unknown_agent"}),
     ({"agent": "echo@2"}, {"/agent": "unknown_agent"}),
+    ({"agent": "echo@"}, {"/agent": "unknown_agent"}),
+    ({"agent": "echo@01"}, {"/agent": "unknown_agent"}),
     ({"agent": 5}, {"/agent": "wrong_type"}),
     ({"session_id": ""}, {"/session_id": "blank"}),
 ])  # fmt: skip
@@ -245,12 +247,18 @@ def test_pages_run_from_newest_to_oldest_without_gap_or_repetition(api: Consumer
     "limit=0", "limit=201", "limit=-1", "limit=abc", "limit=", "limit=1.5", "limit=٣", "cursor=abc", "cursor=",
     "cursor=%F0%9F", "unknown=1", "limit=1&limit=2", "status=done", "status=", "status=pending,,failed",
     "version=x", "version=0", "version=99999999999", "created_after=yesterday", "created_before=2030-01-01",
-    "agent=", "session_id=a%00b", "metadata.=1", "metadata=1", "metadata.a=%00", "page=2", "wait=1", "format=json",
+    "agent=", "session_id=a%00b", "metadata.=1", "metadata=1", "metadata.a=%00", "agent=%ff",
+    "session_id=%ed%a0%80", "page=2", "wait=1", "format=json",
 ])  # fmt: skip
 def test_a_query_that_cannot_be_meant_is_refused_and_names_the_parameter(api: Consumer, query: str) -> None:
     response = api.get(f"/tasks/?{query}")
     assert response.status_code == 400, response.content
     assert list(pointers(response)) == ["/" + query.partition("=")[0]]
+
+
+def test_more_parameters_than_anybody_means_are_a_400(api: Consumer) -> None:
+    response = api.get("/tasks/?" + "&".join(f"metadata.k{number}=v" for number in range(1001)))
+    assert (response.status_code, response["Content-Type"]) == (400, "application/problem+json")
 
 
 def test_a_cursor_of_another_list_is_refused(api: Consumer) -> None:
