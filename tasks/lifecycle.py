@@ -103,9 +103,9 @@ def pinned_version(agent: str) -> AgentVersion:
 
     Raises UnknownAgent and AgentArchived.
     """
-    slug, _, number = (agent or settings.DEFAULT_AGENT).partition("@")
+    slug, at, number = (agent or settings.DEFAULT_AGENT).partition("@")
     versions = AgentVersion.objects.select_related("agent").filter(agent__slug=slug)
-    if not number:
+    if not at:
         found = versions.filter(version=F("agent__version")).first()
     else:
         found = versions.filter(version=int(number)).first() if _is_version(number) else None
@@ -118,7 +118,7 @@ def pinned_version(agent: str) -> AgentVersion:
 
 
 def _is_version(number: str) -> bool:
-    return number.isascii() and number.isdigit() and len(number) <= 9
+    return number.isascii() and number.isdigit() and len(number) <= 9 and number[0] != "0"
 
 
 def _earlier(submission: Submission) -> Task | None:
