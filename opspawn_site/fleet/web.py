@@ -16,6 +16,7 @@ def main(descriptor: int) -> None:
         "opspawn_site.asgi:application",
         loop="uvloop",
         http="httptools",
+        ws="none",  # whoever asks to upgrade gets the answer without
         lifespan="auto",
         access_log=False,
         log_config=None,  # the site's own logging

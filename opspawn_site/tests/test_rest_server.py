@@ -184,6 +184,15 @@ def test_a_header_with_an_underscore_does_not_pass_for_one_with_a_hyphen(site: s
     assert b"spoofed" not in answer
 
 
+def test_who_asks_for_a_web_socket_is_answered_without(transactional_db: None) -> None:
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+    with served_by_process(DATABASE_URL=database_url()) as site:
+        response = httpx.get(f"{site}/api/v1/tasks/", headers=upgrade)
+    assert response.status_code == 401
+    assert response.headers["Content-Type"] == "application/problem+json"
+
+
 def test_docs_and_their_assets_come_from_this_server(site: str) -> None:
     page = httpx.get(f"{site}/api/docs/")
     assert page.status_code == 200
