@@ -46,6 +46,7 @@ DEFAULT_AGENT = env.text("DEFAULT_AGENT", "assistant")
 LLM_DEFAULT_MODEL = env.text("LLM_DEFAULT_MODEL", "gemini/gemini-2.5-pro")
 LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 60, 0.1, 3600)
 LLM_MAX_ATTEMPTS = env.integer("LLM_MAX_ATTEMPTS", 3, 1, 10)
+TOOL_MODULES = env.words("TOOL_MODULES")
 PROVIDER_KEYS = {
     "openai": env.secret("OPENAI_API_KEY"),
     "anthropic": env.secret("ANTHROPIC_API_KEY"),
@@ -162,6 +163,7 @@ DATABASES = {
             "pool": {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60, "reconnect_timeout": 1},
             "connect_timeout": 3,
             "application_name": "opspawn",
+            "prepare_threshold": 0,  # only for cursors that bind on the server; Django's own bind in the text
             "options": "-c idle_in_transaction_session_timeout=60000",
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from opspawn_site.fleet.errors import FleetError
@@ -22,8 +23,11 @@ class Client:
         self._base = line["api"]
         self._key = line["api_key"]
 
-    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._ask("POST", "/tasks/", body)
+    def submit(self, body: dict[str, Any], *, idempotency_key: str = "") -> dict[str, Any]:
+        return self._ask("POST", "/tasks/", body, {"Idempotency-Key": idempotency_key} if idempotency_key else {})
+
+    def cancel(self, task_id: str) -> dict[str, Any]:
+        return self._ask("POST", f"/tasks/{task_id}/cancel/", {})
 
     def task(self, task_id: str) -> dict[str, Any]:
         return self._ask("GET", f"/tasks/{task_id}/")
@@ -43,12 +47,14 @@ class Client:
             found += page["data"]
         return found
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310
             self._base + path,
             data=None if body is None else json.dumps(body).encode(),
             method=method,
-            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json", **(headers or {})},
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
