@@ -1,4 +1,4 @@
-"""The web process: requests run in Django's WSGI handler on threads; one that is held waits here without a thread.
+"""The web process: requests run in Django's WSGI handler on threads; who waits or reads a stream needs none.
 
 Every view and most middleware are synchronous. Django's ASGI handler starts a thread for each such request and
 keeps it while an asynchronous view waits; docs/decisions/0003-one-port-one-wsgi-bridge.md has the figures.
@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from django.conf import settings  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
 from opspawn_site.rest.request_id import ARRIVED, TOO_LARGE  # noqa: E402
-from tasks.watch import HOLD  # noqa: E402
+from tasks.watch import HOLD, STREAM  # noqa: E402
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,6 +36,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 CLOSING = asyncio.Event()  # set when the server is told to stop
 # More threads than database connections (20): while PostgreSQL is away each request takes its 3 s of patience.
 THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="request")
+STALLED_SECONDS = 60.0  # a reader that takes nothing for so long is let go; it may come again
+LAST_WORD_SECONDS = 1.0  # for the end of a stream when the server stops
 
 
 class Answer(NamedTuple):
@@ -90,9 +92,13 @@ async def answer_to(scope: Scope, receive: Receive, send: Send) -> None:
     environ = environ_of(scope)
     body = await body_of(scope, receive, settings.REQUEST_MAX_BYTES)
     environ[ARRIVED] = time.perf_counter()
+    environ[STREAM] = None  # this server can stream
     if body is None:
         environ[TOO_LARGE] = True
     answer = await run(environ, body or b"")
+    if environ[STREAM]:
+        await stream(answer, environ[STREAM], receive, send)
+        return
     if environ.get(HOLD):
         await hold(environ[HOLD], receive)
         again = environ_of(scope) | {ARRIVED: environ[ARRIVED], HOLD: None}  # not a second time
@@ -115,6 +121,27 @@ async def hold(wait: Callable[[], Awaitable[None]], receive: Receive) -> None:
     finally:
         for future in (waiting, leaving, closing):
             future.cancel()
+        await asyncio.gather(waiting, leaving, closing, return_exceptions=True)  # what they hold is free from here on
+
+
+async def stream(answer: Answer, chunks: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
+    """Send the chunks as they come, until there are no more, the client leaves or the server stops."""
+    headers = [header for header in answer.headers if header[0] != b"content-length"]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await hold(partial(send_all, chunks, send), receive)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD_SECONDS if CLOSING.is_set() else STALLED_SECONDS):
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def send_all(chunks: AsyncGenerator[bytes], send: Send) -> None:
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except TimeoutError:
+                raise Disconnected from None
 
 
 async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes | None:

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 
 from opspawn_site.rest.problems import read_only
+from tasks.watch import WATCH
 
 BUILD = Gauge("opspawn_build_info", "Version of Opspawn and of Python; always 1.", ("version", "python"))
 BUILD.labels(settings.VERSION, platform.python_version()).set(1)
@@ -18,6 +19,8 @@ SECONDS = Histogram(
     ("route",),
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+STREAMS = Gauge("opspawn_open_streams", "Event streams that this process sends now.")
+STREAMS.set_function(WATCH.open_streams)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 

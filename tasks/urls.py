@@ -4,6 +4,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 
 from tasks import views
+from tasks.stream import TaskStream
 
 
 class TaskId:
@@ -25,6 +26,7 @@ urlpatterns = [
     path("tasks/<task_id:task_id>/", views.TaskDetail.as_view(), name="task"),
     path("tasks/<task_id:task_id>/steps/", views.StepList.as_view()),
     path("tasks/<task_id:task_id>/events/", views.EventList.as_view()),
+    path("tasks/<task_id:task_id>/stream/", TaskStream.as_view()),
     path("tasks/<task_id:task_id>/cancel/", views.Cancel.as_view()),
     path("tasks/<task_id:task_id>/retry/", views.Retry.as_view()),
 ]

@@ -227,6 +227,10 @@ def included(request: Request) -> tuple[str, ...]:
 
 def after(request: Request) -> int:
     text = request.query_params.get("after", "0")
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MAX_SEQ):
+    if not is_seq(text):
         refuse("after", "invalid_seq", f"after={text[:20]!r}: use the seq of an event, or 0.")
     return int(text)
+
+
+def is_seq(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= MAX_SEQ

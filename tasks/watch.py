@@ -1,36 +1,80 @@
-"""Waiting for the end of tasks: one query per tick for all that are waited for, no thread and no connection each."""
+"""Waiting for what happens to tasks: one query per tick for all who wait or read, no thread and no connection each."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 
 import structlog
-from django.db import Error, connection
+from django.db import Error
 
-from tasks.models import Task
-from tasks.states import FINAL
+from tasks.sight import Place, Sight, look
 
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.2
+BREATH_SECONDS = 0.02  # between two looks, also while there is more to read or somebody new
 HOLD = "opspawn.hold"
 """Key of the request's environ. A view may put an async callable there beside its answer: the server then awaits
 it, drops that answer and asks the view once more."""
+STREAM = "opspawn.stream"
+"""Key of the request's environ, there when the server can stream. A view may put an async iterator of bytes there:
+the server sends its answer's status and headers, and then what the iterator yields."""
+
+
+class Reader:
+    """A stream's place in its task's history.
+
+    It holds one batch at most. While that is not taken nothing more is read for it: who falls behind costs the
+    database another read by its place, not this process memory.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._batch: tuple[bytes, ...] = ()
+        self._over = False
+        self._news = asyncio.Event()
+
+    @property
+    def hungry(self) -> bool:
+        return not self._news.is_set()
+
+    @property
+    def done(self) -> bool:
+        """Everything was taken and nothing will come."""
+        return self._over and not self._batch
+
+    def take(self, sight: Sight) -> None:
+        if sight.frames or sight.over:
+            self.place, self._batch, self._over = sight.place, sight.frames, sight.over
+            self._news.set()
+
+    async def batch(self, until: float) -> tuple[bytes, ...]:
+        """The next events as soon as there are any; none at that time of the loop's clock, or when all is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+        batch, self._batch = self._batch, ()
+        if not self._over:
+            self._news.clear()
+        return batch
 
 
 class Watch:
-    """Those who wait, by task; one poller on the running event loop while there are any."""
+    """Those who wait for an end, by task, and those who read on; one poller while there are any."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._readers: set[Reader] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._blind = False
 
     async def until_final(self, task_id: str, seconds: float) -> None:
         """Return when the task is final or gone, or when the time is over."""
         ended = asyncio.Event()
         self._waiting.setdefault(task_id, set()).add(ended)
-        if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll())
+        self._start()
         try:
             async with asyncio.timeout(seconds):
                 await ended.wait()
@@ -41,26 +85,66 @@ class Watch:
             if not self._waiting[task_id]:
                 del self._waiting[task_id]
 
+    @contextlib.contextmanager
+    def reading(self, place: Place) -> Iterator[Reader]:
+        """A reader from that place on, looked after until the block is left."""
+        reader = Reader(place)
+        self._readers.add(reader)
+        self._start()
+        self._wake.set()
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)
+
+    def open_streams(self) -> int:
+        return len(self._readers)
+
+    def _start(self) -> None:
+        if self._poller is None or self._poller.done():
+            self._wake = asyncio.Event()  # of this event loop
+            self._poller = asyncio.create_task(self._poll())
+
     async def _poll(self) -> None:
-        while self._waiting:
-            try:
-                gone = await asyncio.to_thread(ended_of, tuple(self._waiting))
-            except Error as error:  # who waits is answered by the view when the time is over
+        while self._waiting or self._readers:
+            self._wake.clear()
+            behind = self._hand_out(await self._look())
+            await asyncio.sleep(BREATH_SECONDS)
+            if not behind:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_SECONDS - BREATH_SECONDS):
+                        await self._wake.wait()
+
+    async def _look(self) -> dict[Place, Sight]:
+        places: Collection[Place] = {
+            *(Place(task_id) for task_id in self._waiting),
+            *(reader.place for reader in self._readers if reader.hungry),
+        }
+        try:
+            seen = await asyncio.to_thread(look, places) if places else {}
+        except Error as error:  # streams stay open; who waits is answered by the view when the time is over
+            if not self._blind:
                 log.warning("watch_cannot_look", error=type(error).__name__)
-                gone = set()
-            for task_id in gone:
-                for ended in self._waiting.get(task_id, ()):
+            self._blind = True
+            return {}
+        except Exception:  # a defect in one look must not end everybody's stream without a word
+            log.exception("watch_failed")
+            return {}
+        if self._blind:
+            log.info("watch_looks_again")
+        self._blind = False
+        return seen
+
+    def _hand_out(self, seen: dict[Place, Sight]) -> bool:
+        """Give everybody what is theirs; whether somebody may read on at once."""
+        for task_id, waiting in self._waiting.items():
+            if (sight := seen.get(Place(task_id))) and sight.over:
+                for ended in waiting:
                     ended.set()
-            await asyncio.sleep(TICK_SECONDS)
+        for reader in self._readers:
+            if reader.hungry and (sight := seen.get(reader.place)):
+                reader.take(sight)
+        return any(sight.more for sight in seen.values())
 
 
 WATCH = Watch()
-
-
-def ended_of(task_ids: Collection[str]) -> set[str]:
-    """Those of the tasks that are final or do not exist. One query; the connection is handed back."""
-    try:
-        alive = Task.objects.filter(id__in=task_ids).exclude(status__in=FINAL).values_list("id", flat=True)
-        return set(task_ids) - set(alive)
-    finally:
-        connection.close()

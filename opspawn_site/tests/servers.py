@@ -35,6 +35,13 @@ def serving() -> Iterator[str]:
 @contextlib.contextmanager
 def served_by_process(**environment: str) -> Iterator[str]:
     """The site as a process of its own with another environment; its address."""
+    with web_process(**environment) as (_, address):
+        yield address
+
+
+@contextlib.contextmanager
+def web_process(**environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """As `served_by_process`, and the process, which may be ended or killed."""
     listener = socket.create_server(("127.0.0.1", 0))
     descriptor = listener.fileno()
     command = [sys.executable, "-m", "opspawn_site.fleet.web", str(descriptor)]
@@ -43,7 +50,7 @@ def served_by_process(**environment: str) -> Iterator[str]:
     listener.close()
     try:
         until_up(address)
-        yield address
+        yield process, address
     finally:
         process.terminate()
         process.wait(20)

@@ -40,7 +40,8 @@ def test_it_lists_exactly_what_there_is() -> None:
     found = {(method.upper(), path.removeprefix("/api/v1")) for path, item in paths.items() for method in item}  # type: ignore[attr-defined]
     assert found == {
         ("GET", "/tasks/"), ("POST", "/tasks/"), ("GET", "/tasks/{task_id}/"), ("GET", "/tasks/{task_id}/steps/"),
-        ("GET", "/tasks/{task_id}/events/"), ("POST", "/tasks/{task_id}/cancel/"), ("POST", "/tasks/{task_id}/retry/"),
+        ("GET", "/tasks/{task_id}/events/"), ("GET", "/tasks/{task_id}/stream/"),
+        ("POST", "/tasks/{task_id}/cancel/"), ("POST", "/tasks/{task_id}/retry/"),
         ("GET", "/agents/"), ("POST", "/agents/"), ("GET", "/agents/{slug}/"), ("PATCH", "/agents/{slug}/"),
         ("GET", "/agents/{slug}/versions/"), ("GET", "/agents/{slug}/versions/{version}/"),
         ("POST", "/agents/{slug}/rollback/"),
