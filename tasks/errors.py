@@ -54,3 +54,9 @@ class WrongKind(TaskError):
     """The task waits for something else."""
 
     code = "wrong_kind"
+
+
+class StillNeeded(TaskError):
+    """Another task that has not ended depends on this one."""
+
+    code = "still_needed"

@@ -8,11 +8,14 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from agents import config
-from agents.requests import Instant, JsonObject, StrictSerializer, Text, Whole
+from agents.requests import Instant, JsonObject, StrictSerializer, Text, Whole, refuse
 from tasks.history import memory_history
-from tasks.models import Event, Step, Task
+from tasks.models import Event, Step, Task, Worker
+from tasks.resuming import RESOLUTIONS
 from tasks.states import ErrorCode, EventType, Status, StepKind, StepStatus, WaitingOn
 from tasks.submission import DEPENDENCIES, METADATA_ENTRIES, NAME_CHARS, SESSION_CHARS, TASK_TYPES
+from tasks.why import REASONS
+from tasks.workers import is_stale
 
 
 @extend_schema_field(dict(config.INPUT_SCHEMA))
@@ -42,7 +45,10 @@ class ShownMetadata(serializers.JSONField):
 
 @extend_schema_field({})
 class AnyJson(serializers.Field[Any, Any, Any, Any]):
-    """Any JSON value, shown as it is."""
+    """Any JSON value, taken and shown as it is."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        return data
 
     def to_representation(self, value: Any) -> Any:
         return value
@@ -174,6 +180,48 @@ class EventSerializer(serializers.Serializer[Event]):
     type = serializers.ChoiceField(EventType.choices)
     at = Instant()
     data = JsonObject()  # type: ignore[assignment]
+
+
+class ReasonSerializer(serializers.Serializer[Any]):
+    code = serializers.ChoiceField(REASONS)
+    text = serializers.CharField()
+    action = serializers.CharField(help_text="The one thing to do about it.")
+
+
+class WhySerializer(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(Status.choices)
+    waiting_on = serializers.ChoiceField(WaitingOn.choices, allow_null=True)
+    reasons = ReasonSerializer(many=True, help_text="The decisive one first; never empty.")
+
+
+class ResumeSerializer(StrictSerializer):
+    """What is said about a step that is `unknown`."""
+
+    resolve = serializers.ChoiceField(RESOLUTIONS, help_text="It happened, do it again, or stop the task.")
+    result = AnyJson(required=False, allow_null=True, help_text="What the call brought; only with `happened`.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "result" in attrs and attrs["resolve"] != "happened":
+            refuse("result", "not_with_resolve", f"There is no result to give with {attrs['resolve']!r}; leave it out.")
+        return attrs
+
+
+class WorkerSerializer(serializers.Serializer[Worker]):
+    name = serializers.CharField()
+    host = serializers.CharField()
+    pid = serializers.IntegerField()
+    version = serializers.CharField()
+    queues = serializers.ListField(child=serializers.CharField())
+    slots = serializers.IntegerField(help_text="Tasks that it can run at once.")
+    in_flight = serializers.IntegerField(help_text="Tasks that it ran at its last heartbeat.")
+    draining = serializers.BooleanField(help_text="It is shutting down and claims nothing more.")
+    started_at = Instant()
+    heartbeat_at = Instant()
+    live = serializers.BooleanField(help_text="Heard of within three heartbeats.")
+    stale = serializers.SerializerMethodField(help_text="It runs another version than the site.")
+
+    def get_stale(self, worker: Worker) -> bool:
+        return is_stale(worker)
 
 
 def as_accepted(task: Task) -> Task:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from psycopg import sql
 
-from tasks import bell, dependents, lifecycle, moves
+from tasks import bell, dependents, lifecycle, moves, removal
 from tasks.errors import TaskError
 from tasks.journal import LET_GO
 from tasks.moves import Change, Note
@@ -115,6 +115,7 @@ def sweep_for_ever(stop: threading.Event) -> None:
             sweep()
             if random.random() < FORGET_SHARE:
                 forget_the_silent()
+                removal.prune_some()
             if PRESENCE.is_deaf():
                 log.error("broker_is_silent", worker=PRESENCE.name)
                 os.kill(os.getpid(), signal.SIGTERM)  # drains and ends; whoever supervises starts it anew

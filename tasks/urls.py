@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from tasks import views
+from tasks import operating, views
 from tasks.stream import TaskStream
 
 
@@ -29,4 +29,7 @@ urlpatterns = [
     path("tasks/<task_id:task_id>/stream/", TaskStream.as_view()),
     path("tasks/<task_id:task_id>/cancel/", views.Cancel.as_view()),
     path("tasks/<task_id:task_id>/retry/", views.Retry.as_view()),
+    path("tasks/<task_id:task_id>/resume/", operating.Resume.as_view()),
+    path("tasks/<task_id:task_id>/why/", operating.Why.as_view()),
+    path("workers/", operating.WorkerList.as_view()),
 ]

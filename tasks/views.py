@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents.requests import Nothing, StrictView, refuse
-from tasks import lifecycle
+from tasks import lifecycle, removal
 from tasks.filters import TaskFilters
 from tasks.keys import allows
 from tasks.models import ApiKey, Event, Step, Task
@@ -92,8 +92,8 @@ class TaskList(StrictView, generics.ListAPIView[Task]):
 class TaskDetail(StrictView, generics.RetrieveAPIView[Task]):
     """One task; with `wait`, answered at its end or after that many seconds."""
 
-    scopes = {"GET": READ}
-    problems = {"GET": ("404",)}
+    scopes = {"GET": READ, "DELETE": ("admin",)}
+    problems = {"GET": ("404",), "DELETE": ("404", "409")}
     serializer_class = TaskDetailSerializer
     queryset = Task.objects.none()
     query_parameters = ("wait", "include")
@@ -119,6 +119,12 @@ class TaskDetail(StrictView, generics.RetrieveAPIView[Task]):
         if seconds and not task.is_final and HOLD not in request.META:
             request.META[HOLD] = partial(WATCH.until_final, task.id, seconds)
         return Response(self.get_serializer(task).data)
+
+    @extend_schema(responses={204: None}, operation_id="tasks_delete")
+    def delete(self, request: Request, task_id: str) -> Response:
+        """Remove a task that has ended, with its steps, events and idempotency keys. Its children and retries stay."""
+        removal.remove(task_id)
+        return Response(status=204)
 
 
 class OfTask(StrictView, generics.ListAPIView[Any]):
@@ -160,7 +166,7 @@ class EventList(OfTask):
 
 
 class Verb(StrictView, generics.GenericAPIView[Task]):
-    """Something that is done to a task. Its body is empty."""
+    """Something that is done to a task."""
 
     scopes = {"POST": WRITE}
     problems = {"POST": ("404", "409")}
@@ -169,7 +175,11 @@ class Verb(StrictView, generics.GenericAPIView[Task]):
     queryset = Task.objects.none()
 
     def owned(self, request: Request, task_id: str) -> Task:
+        """The task in the URL, when the key may steer it; the body has to be empty."""
         Nothing(data=request.data).is_valid(raise_exception=True)
+        return self.steerable(request, task_id)
+
+    def steerable(self, request: Request, task_id: str) -> Task:
         key = key_of(request)
         task = get_object_or_404(visible(key), pk=task_id)
         if task.api_key_id != key.pk and not allows(key, "admin"):

@@ -5,12 +5,17 @@ import os
 import socket
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 from django.conf import settings
 from django.db import connection
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models.functions import Now
 
 from tasks.leases import LEASES
+from tasks.models import Worker
+from tasks.order import HEARTBEATS
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +76,18 @@ class Presence:
                 return bool(cursor.fetchone()[0])
         finally:
             connection.close()
+
+
+def roll_call() -> QuerySet[Worker]:
+    """Every worker with `live`: heard of within three heartbeats, by PostgreSQL's clock. Does not query yet."""
+    silence = timedelta(seconds=HEARTBEATS * settings.TASK_HEARTBEAT_SECONDS)
+    heard = ExpressionWrapper(Q(heartbeat_at__gt=Now() - silence), output_field=BooleanField())
+    return Worker.objects.annotate(live=heard)
+
+
+def is_stale(worker: Worker) -> bool:
+    """Whether it runs another version of the code than this process."""
+    return worker.version != settings.VERSION
 
 
 def forget_the_silent() -> None:

@@ -36,6 +36,9 @@ HTTP_OF_ERROR: dict[type[Exception], int] = {
     task_errors.SubmissionInvalid: 400,
     task_errors.AlreadyFinal: 409,
     task_errors.NotFinal: 409,
+    task_errors.NotWaiting: 409,
+    task_errors.WrongKind: 409,
+    task_errors.StillNeeded: 409,
     task_errors.IdempotencyConflict: 422,
 }
 # What can be answered when PostgreSQL is away; psycopg's PoolTimeout arrives as an OperationalError.

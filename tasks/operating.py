@@ -1,0 +1,56 @@
+"""What an operator asks over REST: why a task does not move, to resume it, which workers there are."""
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from agents.requests import StrictView
+from tasks import resuming, why
+from tasks.models import Task, Worker
+from tasks.serializers import ResumeSerializer, TaskSerializer, WhySerializer, WorkerSerializer
+from tasks.views import READ, Verb, key_of, visible
+from tasks.workers import roll_call
+
+
+class Resume(Verb):
+    @extend_schema(request=ResumeSerializer, responses={202: TaskSerializer}, operation_id="tasks_resume")
+    def post(self, request: Request, task_id: str) -> Response:
+        """Say what became of a step that is `unknown`; the task goes on from there, or is cancelled."""
+        said = ResumeSerializer(data=request.data)
+        said.is_valid(raise_exception=True)
+        task = self.steerable(request, task_id)
+        given = said.validated_data
+        resumed = resuming.resolve(task.id, given["resolve"], by=str(request.auth), result=given.get("result"))
+        return Response(TaskSerializer(resumed).data, status=202)
+
+
+class Why(StrictView, generics.GenericAPIView[Task]):
+    """Why the task does not move, and the one thing to do about it."""
+
+    scopes = {"GET": READ}
+    problems = {"GET": ("404",)}
+    serializer_class = WhySerializer
+    queryset = Task.objects.none()
+    filter_backends = ()
+
+    @extend_schema(operation_id="tasks_why")
+    def get(self, request: Request, task_id: str) -> Response:
+        task = get_object_or_404(visible(key_of(request)), pk=task_id)
+        answer = {"status": task.status, "waiting_on": task.waiting_on, "reasons": why.reasons(task)}
+        return Response(WhySerializer(answer).data)
+
+
+class WorkerList(StrictView, generics.ListAPIView[Worker]):
+    """The workers that were heard of in the last 24 hours, newest first."""
+
+    scopes = {"GET": ("admin",)}
+    serializer_class = WorkerSerializer
+    queryset = Worker.objects.none()
+    filter_backends = ()
+
+    def get_queryset(self) -> QuerySet[Worker]:
+        return roll_call()
