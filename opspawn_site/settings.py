@@ -151,14 +151,13 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = REQUEST_MAX_BYTES
 _database = urlsplit(DATABASE_URL or "postgresql://none@127.0.0.1:1/none")
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "opspawn_site.postgresql",
         "HOST": _database.hostname,
         "PORT": str(_database.port or 5432),
         "NAME": unquote(_database.path.lstrip("/")),
         "USER": unquote(_database.username or ""),
         "PASSWORD": unquote(_database.password or ""),
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,  # a connection that a restart of PostgreSQL cut is replaced at checkout
         "OPTIONS": {
             "pool": {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60, "reconnect_timeout": 1},
             "connect_timeout": 3,

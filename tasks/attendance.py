@@ -91,10 +91,10 @@ class Attendance:
         if earlier is None or earlier.repeat_allowed or registry.effect_of(request.name) != "once":
             return None
         found = registry.probe(request, self._journal.key)
-        if found is False:
-            return None
         if found is None:
             raise Unsure(earlier.seq, request.name)
+        if found is False:
+            return None
         self._journal.take_over(earlier)
         return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -17,8 +18,8 @@ from llm.messages import Attempt
 from tasks import moves
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
-from tasks.moves import Begun, Change, Ended, Note
-from tasks.states import FINAL, EventType, Status, StepStatus, WaitingOn
+from tasks.moves import Begun, Change, Ended, Note, Plus
+from tasks.states import FINAL, EventType, Status, StepKind, StepStatus, WaitingOn
 
 log = structlog.get_logger(__name__)
 
@@ -253,22 +254,22 @@ def _tally(ended: tuple[Ended, ...], begun: tuple[Begun, ...]) -> dict[str, Any]
         assign["takeovers"] = 0  # progress was made
     for column in ("input_tokens", "output_tokens"):
         if total := sum(getattr(step, column) for step in ended):
-            assign[column] = sql.SQL("{} + {}").format(sql.Identifier(column), sql.Literal(total))
+            assign[column] = Plus(total)
     costs = [step.cost_usd for step in ended]
     if None in costs:
         assign["cost_usd"] = None
-    elif any(costs):
-        numbers = sql.SQL(" + ").join(sql.SQL("{}::numeric").format(sql.Literal(cost)) for cost in costs)
-        assign["cost_usd"] = sql.SQL("cost_usd + {}").format(numbers)
+    elif cost := sum(Decimal(cost) for cost in costs if cost):
+        assign["cost_usd"] = Plus(cost)
     return assign
 
 
 def _note_of(begun: Begun, ended: Ended) -> Note:
     data: dict[str, Any] = {
-        "step": ended.seq, "kind": begun.kind, "name": begun.name, "status": ended.status,
-        "summary": ended.summary, "seconds": ended.seconds, "simulated": ended.simulated,
-        "usage": {"input_tokens": ended.input_tokens, "output_tokens": ended.output_tokens, "cost_usd": ended.cost_usd},
-    }  # fmt: skip
+        "step": ended.seq, "kind": begun.kind, "name": begun.name, "summary": ended.summary, "seconds": ended.seconds
+    }
+    if begun.kind == StepKind.LLM:
+        usage = {"input_tokens": ended.input_tokens, "output_tokens": ended.output_tokens, "cost_usd": ended.cost_usd}
+        data |= {"simulated": ended.simulated, "usage": usage}
     if ended.status == StepStatus.DONE:
         return Note(EventType.STEP_COMPLETED, data)
     return Note(EventType.STEP_FAILED, data | {"error": ended.error})

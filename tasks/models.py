@@ -73,7 +73,7 @@ class Task(models.Model):
     session_id = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001
     priority = models.SmallIntegerField(default=0, validators=[MinValueValidator(-5), MaxValueValidator(5)])
     queue = models.CharField(max_length=64, default="default")
-    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
     retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
     scheduled_at = models.DateTimeField(null=True, blank=True)
     blocked = models.BooleanField(default=False)  # by a dependency that has not completed yet
@@ -118,7 +118,9 @@ class Task(models.Model):
             models.Index(fields=["name"], name="task_named", opclasses=["varchar_pattern_ops"], condition=~Q(name="")),
             GinIndex(OpClass(F("metadata"), name="jsonb_path_ops"), name="task_metadata"),
         ]  # fmt: skip
-        permissions = [("cancel_task", "Can cancel task"), ("retry_task", "Can retry task")]
+        permissions = [
+            ("cancel_task", "Can cancel task"), ("retry_task", "Can retry task"), ("resume_task", "Can resume task"),
+        ]  # fmt: skip
         constraints = [
             models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
             # A NULL in a comparison passes a check, so each NULL is spelled out.
@@ -167,7 +169,10 @@ class Task(models.Model):
 class Step(models.Model):
     """One model call or one tool call of a task, journaled: `started` before it is made, its end after."""
 
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="steps", db_index=False)
+    # The statement that writes steps and events hangs on the task's row: the database need not look it up again.
+    task = models.ForeignKey(
+        Task, on_delete=models.CASCADE, related_name="steps", db_index=False, db_constraint=False
+    )
     seq = models.PositiveIntegerField()
     kind = models.CharField(max_length=4, choices=StepKind)
     name = models.CharField(max_length=200)
@@ -191,8 +196,8 @@ class Step(models.Model):
     class Meta:
         ordering = ["task", "seq"]
         indexes = [
-            models.Index(fields=["status", "-id"], name="step_trouble",
-                         condition=Q(status__in=[StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.DENIED])),
+            # Not by status: an index on a column that each step changes costs every update its place in the page.
+            models.Index(fields=["-id"], name="step_trouble", condition=Q(error__isnull=False)),
         ]  # fmt: skip
         constraints = [
             models.UniqueConstraint(fields=["task", "seq"], name="step_once"),
@@ -208,7 +213,10 @@ class Step(models.Model):
 class Event(models.Model):
     """One entry of a task's append-only history; `seq` runs from 1 without gaps, drawn with the task's own row."""
 
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="events", db_index=False)
+    pk = models.CompositePrimaryKey("task_id", "seq")
+    task = models.ForeignKey(
+        Task, on_delete=models.CASCADE, related_name="events", db_index=False, db_constraint=False
+    )
     seq = models.PositiveIntegerField()
     type = models.CharField(max_length=24, choices=EventType)
     at = models.DateTimeField()
@@ -216,7 +224,6 @@ class Event(models.Model):
 
     class Meta:
         ordering = ["task", "seq"]
-        constraints = [models.UniqueConstraint(fields=["task", "seq"], name="event_once")]
 
     def __str__(self) -> str:
         return f"{self.task_id}#{self.seq} {self.type}"

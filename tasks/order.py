@@ -85,7 +85,7 @@ def take_next(queue: str) -> list[tuple[Any, ...]]:
     no worker is known, WORKER_CONCURRENCY. Never one that is blocked, whose time has not come, or whose agent
     is at its `max_concurrency`.
     """
-    values = {
+    values: dict[str, str | int | float] = {
         "queue": queue,
         "slots": settings.WORKER_CONCURRENCY,
         "silence": HEARTBEATS * settings.TASK_HEARTBEAT_SECONDS,

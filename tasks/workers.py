@@ -6,6 +6,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -95,7 +96,7 @@ def forget_the_silent() -> None:
     _execute(FORGET, [])
 
 
-def _execute(statement: str, values: object) -> None:
+def _execute(statement: str, values: Any) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement, values)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from agents.contract import Effect, Observation, Probe
 from agents.tools.context import calling
@@ -86,7 +86,7 @@ class Registry:
         tool = self._tools.get(name)
         return tool.effect if tool else "none"
 
-    def probe(self, request: ToolRequest, key: str) -> Observation | bool | None:
+    def probe(self, request: ToolRequest, key: str) -> Observation | Literal[False] | None:
         """Whether an interrupted call happened: its observation, False, or None when that cannot be told."""
         tool = self._tools.get(request.name)
         if tool is None or tool.probe is None or request.arguments is None:

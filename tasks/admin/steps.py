@@ -30,7 +30,7 @@ class TroubleFilter(DropdownFilter):
         return [(status.value, str(status.label)) for status in TROUBLE]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(status=self.value()) if self.value() in TROUBLE else queryset
+        return queryset.filter(status=self.value(), error__isnull=False) if self.value() in TROUBLE else queryset
 
 
 @admin.register(Step)
