@@ -29,6 +29,7 @@ WITH moved AS (
     WHERE id = %(id)s AND status = ANY(%(sources)s){conditions}
     RETURNING {returning}
 )"""
+FOUND = " SELECT {} FROM moved"
 # By constant task and numbers, so that no plan ever reads the other steps of a long task.
 ENDED = """, ended AS (
     UPDATE tasks_step AS step SET
@@ -174,7 +175,7 @@ def _statement(
     )
     written = zip(parts, (ENDED, ABANDONED, STARTED, NOTED), strict=True)
     text += "".join(part for wanted, part in written if wanted)
-    return text + " SELECT " + ", ".join(returning) + " FROM moved"
+    return text + FOUND.format(", ".join(returning))
 
 
 def _execute(statement: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
