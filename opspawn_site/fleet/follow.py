@@ -3,15 +3,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from opspawn_site.fleet.client import Client, Unreachable
+from opspawn_site.fleet.tail import AGAIN_SECONDS, FINAL, PATIENCE_SECONDS, Tail
 from opspawn_site.fleet.transcript import Transcript, transcript
 
-POLL_SECONDS = 0.25
-PATIENCE_SECONDS = 60.0  # with an API that does not answer: its web process may be starting again
-FINAL = {"task.completed", "task.failed", "task.cancelled"}
+LOOK_SECONDS = 0.1  # for what has come
 OPEN = "started"  # a step that has not ended yet
+
+T = TypeVar("T")
 
 
 def submit(line: dict[str, Any], agent: str, prompt: str, *, follow: bool) -> int:
@@ -34,33 +36,35 @@ def follow_task(
     client: Client, task: dict[str, Any], shown: Transcript, pause: Callable[[float], None]
 ) -> dict[str, Any]:
     """Show each step as it ends and return the task when it has. `pause` may look after other things meanwhile."""
-    task_id, after, started = task["task_id"], 0, time.monotonic()
-    told: set[int] = set()
-    simulated = False
-    answered = time.monotonic()
+    task_id, started = task["task_id"], time.monotonic()
+    tail = Tail(client, task_id)
+    told: dict[int, dict[str, Any]] = {}
+    while True:
+        events = tail.fresh()
+        for event in events:
+            shown.event(event)
+        if any(event["type"].startswith("step.") for event in events):
+            for step in _patiently(partial(client.steps, task_id), pause):
+                if step["seq"] not in told and step["status"] != OPEN:
+                    told[step["seq"]] = step
+                    shown.step(step)
+        if any(event["type"] in FINAL for event in events):
+            last = _patiently(partial(client.task, task_id), pause)
+            shown.ended(last, time.monotonic() - started, any(step["simulated"] for step in told.values()))
+            return last
+        pause(LOOK_SECONDS)
+
+
+def _patiently(ask: Callable[[], T], pause: Callable[[float], None]) -> T:
+    """What the API answers, asked again while its web process is away."""
+    asked = time.monotonic()
     while True:
         try:
-            events = client.events(task_id, after)
-            steps = client.steps(task_id) if any(one["type"].startswith("step.") for one in events) else []
-            last = client.task(task_id) if any(one["type"] in FINAL for one in events) else None
+            return ask()
         except Unreachable:
-            if time.monotonic() - answered > PATIENCE_SECONDS:
+            if time.monotonic() - asked > PATIENCE_SECONDS:
                 raise
-            pause(POLL_SECONDS * 4)
-            continue
-        answered = time.monotonic()
-        for event in events:
-            after = event["seq"]
-            shown.event(event)
-        for step in steps:
-            if step["seq"] not in told and step["status"] != OPEN:
-                told.add(step["seq"])
-                simulated = simulated or step["simulated"]
-                shown.step(step)
-        if last is not None:
-            shown.ended(last, time.monotonic() - started, simulated)
-            return last
-        pause(POLL_SECONDS)
+        pause(AGAIN_SECONDS)
 
 
 def exit_code(task: dict[str, Any]) -> int:

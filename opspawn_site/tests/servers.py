@@ -40,14 +40,17 @@ def served_by_process(**environment: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def web_process(**environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """As `served_by_process`, and the process, which may be ended or killed."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    descriptor = listener.fileno()
+def web_process(
+    listener: socket.socket | None = None, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """As `served_by_process`, and the process, which may be ended or killed; on that socket, which stays open."""
+    own = listener or socket.create_server(("127.0.0.1", 0))
+    descriptor = own.fileno()
     command = [sys.executable, "-m", "opspawn_site.fleet.web", str(descriptor)]
     process = subprocess.Popen(command, env={**os.environ, **environment}, pass_fds=(descriptor,))
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    listener.close()
+    address = f"http://127.0.0.1:{own.getsockname()[1]}"
+    if listener is None:
+        own.close()
     try:
         until_up(address)
         yield process, address
