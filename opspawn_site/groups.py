@@ -6,10 +6,14 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Q
 
-VIEW = ("agents.view_agent", "agents.view_agentversion", "tasks.view_task", "tasks.view_step")
+VIEW = (
+    "agents.view_agent", "agents.view_agentversion", "tasks.view_task", "tasks.view_step", "tasks.view_worker",
+)
 GROUPS = {
     "Viewers": VIEW,
-    "Operators": (*VIEW, "agents.add_agent", "agents.change_agent", "tasks.cancel_task", "tasks.retry_task"),
+    "Operators": (
+        *VIEW, "agents.add_agent", "agents.change_agent", "tasks.cancel_task", "tasks.retry_task", "tasks.resume_task",
+    ),
 }
 
 
