@@ -11,7 +11,7 @@ from django.conf import settings
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from llm import providers, scripted
-from llm.errors import ModelError, ModelTimeout
+from llm.errors import Abandoned, ModelError, ModelTimeout
 from llm.messages import Attempt, ModelCall, Reply, Usage
 from llm.pause import pause
 
@@ -28,8 +28,8 @@ def complete(call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop) -> 
 
     What may pass (rate limit, timeout, connection, 5xx, an unreadable answer) is tried again, at most
     LLM_MAX_ATTEMPTS times in all and never past `seconds_left`; `on_retry(attempt, wait_seconds)` is told before
-    each wait, and `should_stop()` ends a wait within 100 ms. Raises llm.errors.ModelError, with `attempts` and
-    what the failed attempts were billed.
+    each wait. `should_stop()` ends a wait within 100 ms and a request under way within half a second, with Abandoned.
+    Raises llm.errors.ModelError, with `attempts` and what the failed attempts were billed.
     """
     tries = _Tries(call, on_retry, should_stop)
     try:
@@ -104,7 +104,7 @@ class _Tries:
 
     def sleep(self, seconds: float) -> None:
         if not pause(seconds, self.should_stop):
-            raise self.failure
+            raise Abandoned(f"{self.failure} (not tried again: the task is to stop)") from self.failure
 
 
 def wait_seconds(state: RetryCallState) -> float:
@@ -124,4 +124,4 @@ def _player(call: ModelCall, should_stop: ShouldStop) -> Play:
     from llm import litellm_calls  # takes seconds to import, and only a worker needs it
 
     prepared = litellm_calls.prepare(call, provider)
-    return lambda made, timeout: litellm_calls.send(prepared, timeout)
+    return lambda made, timeout: litellm_calls.send(prepared, timeout, should_stop)

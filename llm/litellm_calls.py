@@ -6,13 +6,13 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from llm import arguments, options, providers, tokens
-from llm.errors import Malformed, MissingKey
+from llm.errors import Abandoned, Malformed, MissingKey
 from llm.messages import Message, ModelCall, Reply, ToolRequest, ToolSpec, Usage
 from llm.storable import clean
 
@@ -31,6 +31,12 @@ FINISH_REASONS = {
     "safety": "content_filter",
     "refusal": "content_filter",
 }
+
+NOT_SENT = "The call was given up before it was sent: its task is to stop."
+MAYBE_BILLED = (
+    "The call was given up while it was under way: its task is to stop. The provider may bill what it had done; "
+    "its tokens are not known here and not counted."
+)
 
 TOKENS_OF_A_CALL = 10**9  # a thousand times the longest context there is
 
@@ -100,14 +106,14 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
     return Prepared(call, provider, {**chosen.provider_options, **given})
 
 
-def send(prepared: Prepared, timeout_seconds: float) -> Reply:
-    """One request, no retry. Raises ModelError."""
+def send(prepared: Prepared, timeout_seconds: float, should_stop: Callable[[], bool]) -> Reply:
+    """One request, no retry. Raises ModelError; Abandoned within half a second of `should_stop()`."""
     litellm = load()
     from llm import failures
     from llm.wire import LINE
 
     model = prepared.call.settings.model
-    LINE.begin(timeout_seconds)
+    LINE.begin(timeout_seconds, should_stop)
     client = {} if prepared.provider in _OWN_CLIENTS else {"client": LINE.client}
     try:
         response = litellm.completion(
@@ -118,6 +124,8 @@ def send(prepared: Prepared, timeout_seconds: float) -> Reply:
             _skip_mcp_handler=True,  # its MCP gateway, unused here, costs a second of imports
         )
     except Exception as error:  # LiteLLM raises its own classes and, from its inside, any other
+        if LINE.interrupted:
+            raise Abandoned(MAYBE_BILLED if LINE.sent else NOT_SENT) from None
         raise failures.translate(error, model, LINE.status, LINE.headers) from None
     return _reply(prepared.call, response)
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 from litellm.llms.custom_httpx.http_handler import HTTPHandler, get_ssl_configuration
+
+from llm.connections import Backend, Interrupted
 
 CONNECT_MAX_SECONDS = 10.0
 ANSWER_MAX_BYTES = 32 * 1024 * 1024
@@ -22,21 +24,35 @@ class Line(threading.local):
 
     def __init__(self) -> None:
         self.deadline = float("inf")
+        self.should_stop: Callable[[], bool] = lambda: False
+        self.sent = self.interrupted = False
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
-        self.client = HTTPHandler(
-            client=httpx.Client(
-                verify=get_ssl_configuration(),
-                follow_redirects=False,
-                limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=KEEPALIVE_SECONDS),
-                event_hooks={"request": [self._send], "response": [self._receive]},
-            )
+        self.http = httpx.Client(
+            verify=get_ssl_configuration(),
+            follow_redirects=False,
+            limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=KEEPALIVE_SECONDS),
+            event_hooks={"request": [self._send], "response": [self._receive]},
         )
+        for transport in (self.http._transport, *self.http._mounts.values()):  # the latter are the proxies'
+            if isinstance(transport, httpx.HTTPTransport):
+                transport._pool._network_backend = Backend(self)  # httpx has no door for it
+        self.client = HTTPHandler(client=self.http)
 
-    def begin(self, timeout_seconds: float) -> None:
-        """Forget the attempt before; everything until the next `begin` shares this many seconds."""
-        self.deadline = time.monotonic() + timeout_seconds
+    def begin(self, timeout_seconds: float, should_stop: Callable[[], bool]) -> None:
+        """Forget the attempt before; everything until the next `begin` shares this many seconds.
+
+        It ends early within `llm.connections.POLL_SECONDS` of `should_stop()` becoming true.
+        """
+        self.deadline, self.should_stop = time.monotonic() + timeout_seconds, should_stop
+        self.sent = self.interrupted = False
         self.status, self.headers = None, {}
+
+    def check(self) -> None:
+        """Raise Interrupted when the attempt is to be given up."""
+        if self.interrupted or self.should_stop():
+            self.interrupted = True
+            raise Interrupted("the task is to stop")
 
     def left(self) -> float:
         return max(0.001, self.deadline - time.monotonic())

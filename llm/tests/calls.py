@@ -36,6 +36,14 @@ class Watcher:
         self.waits.append((attempt, wait_seconds))
 
 
+class Impatient(Watcher):
+    """Of a task that is to stop as soon as an attempt failed: nothing is tried twice."""
+
+    def told(self, attempt: Attempt, wait_seconds: float) -> None:
+        super().told(attempt, wait_seconds)
+        self.stop = True
+
+
 def ask(asked: ModelCall, watcher: Watcher | None = None) -> Reply:
     watcher = watcher or Watcher()
     return complete(asked, on_retry=watcher.told, should_stop=lambda: watcher.stop)

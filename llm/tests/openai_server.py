@@ -5,12 +5,13 @@
         ...
         server.requests[0].body["messages"], server.requests[0].headers["authorization"]
 
-`OpenAIServer(answers, port=0)`: `answers` is a list played in order, one entry a request, whose last entry repeats;
-or a callable `Request -> Answer`. Answers are made by `text`, `tool_calls`, `error`, `raw` and `hang`; each takes
-`delay_seconds`. `server.requests` holds every request in order of arrival (method, path, lower-case headers, JSON
-body, `connection`: the number of the TCP connection it came on), `server.base_url` ends with `/v1`, `server.url`
-is the address alone, for servers of other dialects (`raw` answers any path). Leaving the block closes the port and
-frees requests that hang. Everything is safe to read while requests come in.
+`OpenAIServer(answers, port=0, certificate="")`: `answers` is a list played in order, one entry a request, whose last
+entry repeats; or a callable `Request -> Answer`. Answers are made by `text`, `tool_calls`, `error`, `raw` and `hang`;
+each takes `delay_seconds`, and `drip` lets any of them come byte by byte. With a `certificate` (a file of both) it is
+https. `server.requests` holds every request in order of arrival (method, path, lower-case headers, JSON body,
+`connection`: the number of the TCP connection it came on), `server.connected` counts the open connections,
+`server.base_url` ends with `/v1`, `server.url` is the address alone, for servers of other dialects (`raw` answers any
+path). Leaving the block closes the port and frees requests that hang. Everything is safe to read meanwhile.
 
 As a program: `python -m llm.tests.openai_server --port 8089` serves `demo`: a conversation with tools first gets one
 call of the first tool, then an answer; `--echo` only answers the last user message.
@@ -20,11 +21,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import select
+import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -43,13 +47,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back: status, body, headers; `hangs` keeps the connection open and says nothing."""
+    """What goes back: status, body, headers; `hangs` keeps the connection open and says nothing.
+
+    `drips_from` "headers" or "body" sends one byte every `drip_seconds` from there on.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     delay_seconds: float = 0.0
     hangs: bool = False
+    drips_from: str = ""
+    drip_seconds: float = 0.0
 
 
 Script = Sequence[Answer] | Callable[[Request], Answer]
@@ -137,6 +146,11 @@ def hang() -> Answer:
     return Answer(hangs=True)
 
 
+def drip(answer: Answer, *, start: str = "body", seconds: float = 1.0) -> Answer:
+    """The same answer, a byte at a time from its "headers" or its "body" on."""
+    return replace(answer, drips_from=start, drip_seconds=seconds)
+
+
 def echo(request: Request) -> Answer:
     return text(last_user_text(request.body))
 
@@ -170,19 +184,27 @@ def example(schema: dict[str, Any]) -> dict[str, Any]:
 class OpenAIServer:
     """See the module's docstring."""
 
-    def __init__(self, answers: Script, port: int = 0) -> None:
+    def __init__(self, answers: Script, port: int = 0, certificate: str = "") -> None:
         self.answers = answers
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self._connections = 0
+        self._gone = 0
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler_of(self))
         self._http.daemon_threads = True
         self._http.block_on_close = False
+        self._scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._http.socket = context.wrap_socket(
+                self._http.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def base_url(self) -> str:
@@ -202,10 +224,20 @@ class OpenAIServer:
     def serve_forever(self) -> None:
         self._http.serve_forever()
 
+    @property
     def connected(self) -> int:
+        """Connections that are open now."""
+        with self._lock:
+            return self._connections - self._gone
+
+    def arrived(self) -> int:
         with self._lock:
             self._connections += 1
             return self._connections
+
+    def left(self) -> None:
+        with self._lock:
+            self._gone += 1
 
     def answer(self, request: Request) -> Answer:
         with self._lock:
@@ -223,7 +255,12 @@ def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
 
         def setup(self) -> None:
             super().setup()
-            self.connection_number = server.connected()
+            self.connection_number = server.arrived()
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError):
+                super().finish()
+            server.left()
 
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -238,16 +275,51 @@ def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST
 
         def send(self, answer: Answer) -> None:
-            if answer.hangs or server.closing.wait(answer.delay_seconds):
-                server.closing.wait()
+            if not self.wait(answer.delay_seconds) or answer.hangs:
+                self.wait(float("inf"))
                 self.close_connection = True
                 return
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
+            try:
+                if answer.drips_from:
+                    self.drip(answer)
+                    return
+                self.end_headers()
+                self.wfile.write(answer.body)
+            except OSError:  # the client has had enough
+                self.close_connection = True
+
+        def drip(self, answer: Answer) -> None:
+            if answer.drips_from == "body":
+                self.end_headers()
+                slowly = answer.body
+            else:
+                slowly = b"".join(self._headers_buffer) + b"\r\n" + answer.body
+                self._headers_buffer = []
+            for byte in slowly:
+                self.wfile.write(bytes([byte]))
+                if not self.wait(answer.drip_seconds):
+                    self.close_connection = True
+                    return
+
+        def wait(self, seconds: float) -> bool:
+            """True when the time has passed, False when the client left or the server closes."""
+            ends_at = time.monotonic() + seconds
+            while (left := ends_at - time.monotonic()) > 0:
+                if server.closing.wait(min(left, 0.05)) or self.is_left():
+                    return False
+            return True
+
+        def is_left(self) -> bool:
+            ready, _, _ = select.select([self.connection], [], [], 0)
+            if not ready or isinstance(self.connection, ssl.SSLSocket):  # TLS cannot peek
+                return bool(ready)
+            with contextlib.suppress(OSError):
+                return not self.connection.recv(1, socket.MSG_PEEK)
+            return True
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -4,10 +4,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.test import override_settings
 
 from llm.errors import AuthRefused, Malformed, ModelError, ModelTimeout, RateLimited
 from llm.messages import Message, ToolRequest
-from llm.tests.calls import ADD, KEY, Watcher, ask, call
+from llm.tests.calls import ADD, KEY, ask, call
 from llm.tests.openai_server import OpenAIServer, completion, error, hang, raw, text
 
 SAID = (
@@ -19,8 +20,8 @@ SAID = (
 
 
 def refused(asked) -> ModelError:
-    with pytest.raises(ModelError) as caught:
-        ask(asked, Watcher(stop=True))  # one attempt
+    with override_settings(LLM_MAX_ATTEMPTS=1), pytest.raises(ModelError) as caught:
+        ask(asked)
     return caught.value
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from llm import errors
 from llm.errors import ModelError
-from llm.tests.calls import KEY, Watcher, ask, call
+from llm.tests.calls import KEY, Impatient, Watcher, ask, call
 from llm.tests.openai_server import error, hang, raw, text
 
 MODEL = "openai/gpt-4o-mini"
@@ -125,7 +125,7 @@ def test_retry_after_in_seconds_is_waited_for(serve):
 def test_retry_after_as_a_date_is_waited_for(serve):
     then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=3)
     serve(error(503, retry_after=email.utils.format_datetime(then, usegmt=True)), text("ok"))
-    watcher = Watcher(stop=True)
+    watcher = Impatient()
 
     refused(call(MODEL), watcher)
 
@@ -158,9 +158,10 @@ def test_a_wait_ends_when_the_task_is_to_stop(serve):
     server = serve(error(429, retry_after="20"))
     started = time.monotonic()
 
-    failure = refused(call(MODEL), Watcher(stop=True))
+    failure = refused(call(MODEL), Impatient())
 
-    assert failure.code == "rate_limited"
+    assert type(failure) is errors.Abandoned
+    assert "limits the rate" in str(failure)
     assert time.monotonic() - started < 5
     assert len(server.requests) == 1
 
