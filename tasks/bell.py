@@ -101,6 +101,12 @@ def publish(queue: str, bell: Bell) -> None:
     )  # fmt: skip
 
 
+def in_the_broker(queue: str) -> int:
+    """How many messages lie in the queue. Asks the broker; raises what it raises when it is away."""
+    with _celery().connection_for_read() as broker:
+        return int(broker.default_channel.client.llen(queue))
+
+
 @cache
 def _celery() -> Any:
     return import_string(settings.CELERY_APPLICATION)

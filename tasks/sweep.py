@@ -10,15 +10,19 @@ import threading
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
+from kombu.exceptions import OperationalError
 from psycopg import sql
+from redis.exceptions import RedisError
 
 from tasks import bell, dependents, lifecycle, moves, removal
 from tasks.errors import TaskError
 from tasks.journal import LET_GO
+from tasks.models import Task
 from tasks.moves import Change, Note
 from tasks.states import EventType, Status
 from tasks.workers import PRESENCE, forget_the_silent
 
+BROKER_AWAY = (OperationalError, RedisError, OSError)
 log = structlog.get_logger(__name__)
 
 BATCH = 100
@@ -33,7 +37,7 @@ UNANSWERED = """
 UPDATE tasks_task SET rung_at = NULL
 WHERE id IN (
     SELECT id FROM tasks_task
-    WHERE status = 'pending' AND rung_at < clock_timestamp() - make_interval(secs => %s)
+    WHERE queue = %s AND status = 'pending' AND rung_at < clock_timestamp() - make_interval(secs => %s)
     ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
 ) AND status = 'pending'
 """
@@ -47,12 +51,27 @@ def sweep() -> None:
     try:
         recover_expired()
         settle_left_behind()
-        with connection.cursor() as cursor:
-            cursor.execute(UNANSWERED, [settings.TASK_REPUBLISH_SECONDS, BATCH])
+        for queue in settings.WORKER_QUEUES:
+            unring_unanswered(queue)
     finally:
         connection.close()
     for queue in settings.WORKER_QUEUES:
         bell.nudge(queue)
+
+
+def unring_unanswered(queue: str) -> None:
+    """Take back bells that nobody answered: after TASK_REPUBLISH_SECONDS, or at once when the broker holds none.
+
+    A Redis that came back empty has lost them all; workers hold no message back (prefetch is off), so that what
+    is neither claimed nor in the broker after a round of the sweeper is lost. Queries once at most; commits.
+    """
+    waiting = settings.TASK_REPUBLISH_SECONDS
+    if Task.objects.filter(queue=queue, status=Status.PENDING, rung_at__isnull=False).exists():
+        with contextlib.suppress(*BROKER_AWAY):
+            if bell.in_the_broker(queue) == 0:
+                waiting = min(waiting, settings.TASK_SWEEP_SECONDS)
+        with connection.cursor() as cursor:
+            cursor.execute(UNANSWERED, [queue, waiting, BATCH])
 
 
 def recover_expired() -> int:

@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tasks import lifecycle, sweep
+from tasks import bell, lifecycle, sweep
 from tasks.execution import claim
 from tasks.leases import Leases
 from tasks.models import Event, Task
@@ -174,10 +177,41 @@ def test_time_after_the_lease_ended_does_not_count_as_running() -> None:
     assert Task.objects.get(id=held.task_id).running_seconds == pytest.approx(10, abs=0.5)
 
 
-def test_a_bell_that_nobody_answered_is_rung_anew(settings: Any) -> None:
-    settings.WORKER_QUEUES = []
-    long_ago = timezone.now() - timedelta(seconds=settings.TASK_REPUBLISH_SECONDS + 1)
-    forgotten, fresh = TaskFactory(rung_at=long_ago), TaskFactory(rung_at=timezone.now())
-    sweep.sweep()
+@pytest.fixture
+def messages() -> Iterator[redis.Redis]:
+    """The broker, with one message in a queue that no worker reads."""
+    client = redis.Redis.from_url(settings.CELERY_BROKER_URL)
+    client.lpush("unread", "{}")
+    yield client
+    client.delete("unread")
+    client.close()
+
+
+def rung(seconds_ago: float) -> Task:
+    return TaskFactory(queue="unread", rung_at=timezone.now() - timedelta(seconds=seconds_ago))
+
+
+def test_a_bell_that_nobody_answered_is_rung_anew(messages: redis.Redis) -> None:
+    forgotten, fresh = rung(settings.TASK_REPUBLISH_SECONDS + 1), rung(settings.TASK_SWEEP_SECONDS + 1)
+    sweep.unring_unanswered("unread")
     assert Task.objects.get(id=forgotten.id).rung_at is None
     assert Task.objects.get(id=fresh.id).rung_at is not None
+
+
+def test_bells_that_an_emptied_broker_lost_are_rung_anew_at_once(messages: redis.Redis) -> None:
+    lost, under_way = rung(settings.TASK_SWEEP_SECONDS + 1), rung(0)
+    messages.delete("unread")
+    sweep.unring_unanswered("unread")
+    assert Task.objects.get(id=lost.id).rung_at is None
+    assert Task.objects.get(id=under_way.id).rung_at is not None
+
+
+def test_while_the_broker_is_away_bells_wait_their_time(monkeypatch: Any) -> None:
+    monkeypatch.setattr(settings, "CELERY_APPLICATION", "tasks.tests.dead_broker.app")
+    bell._celery.cache_clear()
+    try:
+        waiting = rung(settings.TASK_SWEEP_SECONDS + 1)
+        sweep.unring_unanswered("unread")
+    finally:
+        bell._celery.cache_clear()
+    assert Task.objects.get(id=waiting.id).rung_at is not None
