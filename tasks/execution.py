@@ -26,20 +26,33 @@ log = structlog.get_logger(__name__)
 AWAY = (OperationalError, InterfaceError)
 
 
-def execute(task_id: str, worker: str, *, alone: bool = False) -> None:
+def execute(task_id: str, worker: str) -> None:
     """Claim the task and run it to its end, to a wait or to a release. Returns when it is not to be had."""
     if LEASES.draining.is_set():
         bell.unmark([task_id])
         return
     asked = time.monotonic()
-    task = claim(task_id, worker, alone=alone)
-    if task is None:
-        if not alone and is_suspect(task_id):
-            connection.close()
-            run_alone(task_id, worker)
-        return
+    task = claim(task_id, worker)
+    if task is not None:
+        _hold_and_run(task, asked)
+    elif is_suspect(task_id):
+        connection.close()
+        run_alone(task_id, worker)
+
+
+def execute_claimed(task_id: str, attempt: int) -> None:
+    """Run a task that another process claimed for this one. Returns at once when it was taken over meanwhile."""
+    asked = time.monotonic()
+    task = Task.objects.select_related("version__agent").filter(id=task_id, attempt=attempt).first()
+    if task is not None:
+        _hold_and_run(task, asked, renew=True)
+
+
+def _hold_and_run(task: Task, asked: float, *, renew: bool = False) -> None:
     held = LEASES.hold(task.id, task.attempt, asked)
     try:
+        if renew:  # the lease began when the other process claimed: this process's own count begins now
+            LEASES.renew()
         with structlog.contextvars.bound_contextvars(task_id=task.id, attempt=task.attempt):
             _run_held(task, held)
     finally:
