@@ -96,7 +96,7 @@ async def answer_to(scope: Scope, receive: Receive, send: Send) -> None:
     if body is None:
         environ[TOO_LARGE] = True
     answer = await run(environ, body or b"")
-    if environ[STREAM]:
+    if environ[STREAM] and answer.status == 200:  # no middleware made an error of it
         await stream(answer, environ[STREAM], receive, send)
         return
     if environ.get(HOLD):

@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import httpx
 import pytest
 from django.db import connection
 
+from opspawn_site.tests.declared import ROOT
 from opspawn_site.tests.servers import serving
 from opspawn_site.tests.streams import Reading, note, shown, stored, told
 from tasks import lifecycle
@@ -306,3 +310,18 @@ def test_a_server_that_cannot_stream_answers_what_there_is() -> None:
     assert (response.status_code, response["Content-Type"]) == (200, "text/event-stream")
     assert response.content.startswith(b"retry: 2000\n\nid: 2\nevent: step.retrying\ndata: {")
     assert re.findall(rb"^id: (\d+)$", response.content, re.M) == [b"2", b"3"]
+
+
+def test_the_program_in_the_how_to_follows_a_task_to_its_end(site: Site) -> None:
+    page = (ROOT / "docs" / "how-to" / "follow-a-task.md").read_text(encoding="utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    task = site.task(events=2)
+    environment = os.environ | {"OPSPAWN_API": f"{site.address}/api/v1", "OPSPAWN_KEY": site.consumer.token}
+    command = [sys.executable, "-u", "-c", program, task.id]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout
+        assert follower.stdout.readline().startswith("1 step.retrying")
+        lifecycle.cancel(task.id, by="test")
+        lines = follower.stdout.read().splitlines()
+    assert follower.returncode == 0
+    assert [line.split()[:2] for line in lines] == [["2", "step.retrying"], ["3", "task.cancelled"]]
