@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument("--data-dir", metavar="D", help="the fleet's data folder (default: .opspawn in the repository)")
-    for add in (_demo, _up, _doctor, _submit, _apikey):
+    for add in (_demo, _up, _doctor, _submit, _apikey, _prune, _chaos):
         add(commands, folder)
     return top
 
@@ -45,6 +45,7 @@ def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder:
 def _up(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
     command = commands.add_parser("up", parents=[folder], help="start everything and keep it running")
     command.add_argument("--port", type=_port, metavar="P", help="of the API and the admin (default: from 8000 up)")
+    command.add_argument("--grpc-port", type=_port, metavar="G", help="taken for later: there is no gRPC yet")
     command.add_argument("--flower-port", type=_port, metavar="F", help="of Flower (default: from 5555 up)")
     command.add_argument("--workers", type=_workers, default=1, metavar="N", help="worker processes (default: 1)")
     command.add_argument("--json", action="store_true", help="print one JSON line when ready")
@@ -68,6 +69,19 @@ def _apikey(commands: argparse._SubParsersAction[argparse.ArgumentParser], folde
     command.add_argument("--scope", action="append", metavar="S", help="may be repeated (default: submit and read)")
 
 
+def _chaos(commands: argparse._SubParsersAction[argparse.ArgumentParser], _: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("chaos", help="prove on services of its own that nothing is lost under faults")
+    command.add_argument("--minutes", type=_minutes, metavar="M", help="of faults (default: one for 200 tasks)")
+    command.add_argument("--seed", type=int, default=1, metavar="S", help="of tasks and faults (default: 1)")
+    command.add_argument("--tasks", type=_tasks, default=200, metavar="N", help="to submit (default: 200)")
+    command.add_argument("--json", action="store_true", help="one JSON line at the end; progress on standard error")
+
+
+def _prune(commands: argparse._SubParsersAction[argparse.ArgumentParser], folder: argparse.ArgumentParser) -> None:
+    command = commands.add_parser("prune", parents=[folder], help="remove tasks that outlived `retention_days`")
+    command.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: use 1 to 65535")
@@ -80,10 +94,28 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.1 <= minutes <= 1440:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes: use 0.1 to 1440")
+    return minutes
+
+
+def _tasks(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks: use 1 to 100000")
+    return int(text)
+
+
 def up(options: argparse.Namespace) -> int:
     from opspawn_site.fleet import start
     from opspawn_site.fleet.progress import progress
 
+    if options.grpc_port:
+        print(f"--grpc-port {options.grpc_port} has no effect: there is no gRPC yet", file=sys.stderr)
     asked = start.Options(DataFolder(options.data_dir), options.port, options.flower_port, options.workers)
     return start.up(asked, progress(options.json))
 
@@ -111,19 +143,7 @@ def submit(options: argparse.Namespace) -> int:
 
 
 def apikey(options: argparse.Namespace) -> int:
-    """Works on the running fleet's database, or on the one that DATABASE_URL names."""
-    from opspawn_site.fleet.backing import adopt, database_problem, join
-
-    folder = DataFolder(options.data_dir)
-    if line := folder.running():
-        join(folder, line)
-    elif not adopt(folder):
-        raise NoFleet(folder.path)
-    if problem := database_problem(os.environ["DATABASE_URL"]):
-        raise FleetError(problem)
-    import django
-
-    django.setup()
+    reach_database(DataFolder(options.data_dir))
     from django.db import DatabaseError
 
     from tasks import keys
@@ -139,6 +159,36 @@ def apikey(options: argparse.Namespace) -> int:
     return 0
 
 
+def chaos(options: argparse.Namespace) -> int:
+    from opspawn_site.chaos import run
+    from opspawn_site.chaos.trial import Wish
+
+    minutes = options.minutes or max(1.0, options.tasks / 200)
+    return run.run(Wish(minutes, options.seed, options.tasks, options.json))
+
+
+def prune(options: argparse.Namespace) -> int:
+    from opspawn_site.fleet import prune
+
+    reach_database(DataFolder(options.data_dir))
+    return prune.run(dry_run=options.dry_run)
+
+
+def reach_database(folder: DataFolder) -> None:
+    """Set Django up on the running fleet's database, or on the one that DATABASE_URL names. Raises FleetError."""
+    from opspawn_site.fleet.backing import adopt, database_problem, join
+
+    if line := folder.running():
+        join(folder, line)
+    elif not adopt(folder):
+        raise NoFleet(folder.path)
+    if problem := database_problem(os.environ["DATABASE_URL"]):
+        raise FleetError(problem)
+    import django
+
+    django.setup()
+
+
 def test(arguments: list[str]) -> int:
     """Become pytest, in the repository's root; opspawn_site/testing.py starts what the tests need."""
     os.chdir(REPOSITORY)
@@ -146,5 +196,8 @@ def test(arguments: list[str]) -> int:
 
 
 Command = Callable[[argparse.Namespace], int]
-COMMANDS: dict[str, Command] = {"demo": demo, "up": up, "doctor": doctor, "submit": submit, "apikey": apikey}
+COMMANDS: dict[str, Command] = {
+    "demo": demo, "up": up, "doctor": doctor, "submit": submit, "apikey": apikey, "chaos": chaos,
+    "prune": prune,
+}  # fmt: skip
 NAMES = (*COMMANDS, "test")

@@ -1,4 +1,4 @@
-"""The consumer: submits the plan over REST while faults go on, each task with an Idempotency-Key, until it is accepted."""
+"""The consumer: submits the plan over REST while faults go on, each task again and again until it is accepted."""
 from __future__ import annotations
 
 import contextlib

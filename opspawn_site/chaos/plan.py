@@ -47,7 +47,9 @@ KEYED = ("ledger_keyed", {"before": 0.1, "after": 0.2})
 NOTE = ("ledger_note", {"before": 0.05, "after": 0.05})
 SCRIPTS: dict[str, list[dict[str, Any]]] = {
     "proof-model": [
-        _call(("add_numbers", {"a": 5, "b": 3}), delay=0.3), _call(("calculator", {"expression": "8 * 2"}), delay=0.3), DONE,
+        _call(("add_numbers", {"a": 5, "b": 3}), delay=0.3),
+        _call(("calculator", {"expression": "8 * 2"}), delay=0.3),
+        DONE,
     ],
     "proof-once": [_call(ONCE), DONE],
     "proof-keyed": [_call(KEYED), DONE],

@@ -1,4 +1,4 @@
-"""Suspects, run beside the others in processes of their own: few at a time, each once, and not for longer than needed."""
+"""Suspects, run in processes of their own: few at a time, each once, and not for longer than needed."""
 from __future__ import annotations
 
 import pytest
