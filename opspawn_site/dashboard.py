@@ -6,12 +6,15 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Count, F, IntegerField, Sum
+from django.db.models.functions import Greatest
 from django.http import HttpRequest
 from django.utils import timezone
 
 from agents.models import Agent
 from tasks.models import Task
 from tasks.states import Status
+from tasks.workers import roll_call
 
 COUNT_CAP = 1000
 FAILURES_SHOWN = 8
@@ -28,7 +31,7 @@ def environment(request: HttpRequest) -> list[str]:
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the first page shows to those who may see tasks; at most four queries, each bounded."""
+    """What the first page shows to those who may see tasks; at most five queries, each bounded."""
     if not request.user.has_perm("tasks.view_task"):
         return context | {"title": "Overview", "blind": True}
     failed = Task.objects.filter(status=Status.FAILED).select_related("version__agent")
@@ -45,7 +48,15 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "any_agent": Agent.objects.exists(),
         "any_task": Task.objects.exists(),
         "default_agent": settings.DEFAULT_AGENT,
+        "workers": workers(),
     }
+
+
+def workers() -> dict[str, int]:
+    """Live workers that still claim, and their slots that were free at the last heartbeat."""
+    at_work = roll_call().filter(live=True, draining=False)
+    free = Sum(Greatest(F("slots") - F("in_flight"), 0, output_field=IntegerField()), default=0)
+    return at_work.aggregate(count=Count("id"), free=free)
 
 
 def _counts(statuses: list[Any]) -> list[tuple[Any, int]]:

@@ -54,6 +54,7 @@ UNFOLD = {
                 item("Steps", "format_list_numbered", "tasks_step", "tasks.view_step"),
             ]},
             {"title": "Operations", "separator": True, "items": [
+                item("Workers", "memory", "tasks_worker", "tasks.view_worker"),
                 item("Job results", "fact_check", f"{JOBS}_taskresult", f"{JOBS}.view_taskresult"),
                 item("Audit log", "policy", "auditlog_logentry", "auditlog.view_logentry"),
             ]},

@@ -37,6 +37,8 @@ SECRET_KEY = SECRET_KEY or secrets.token_urlsafe(48)  # without a database nothi
 DEBUG = env.flag("DEBUG")
 HOST = env.text("HOST", "127.0.0.1")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+if HOST not in (*ALLOWED_HOSTS, "0.0.0.0", "::"):  # noqa: S104
+    ALLOWED_HOSTS.append(f"[{HOST}]" if ":" in HOST else HOST)  # where it listens it may be called
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOG_FORMAT = env.choice("LOG_FORMAT", "json", ("json", "console"))
 REQUEST_MAX_BYTES = env.integer("REQUEST_MAX_BYTES", 4 * 1024 * 1024, 1024, 1024**3)

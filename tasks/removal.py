@@ -110,6 +110,12 @@ def old_keys(most: int) -> QuerySet[IdempotencyKey]:
     return IdempotencyKey.objects.filter(id__in=first, created_at__lt=before)
 
 
+def keys_to_forget() -> int:
+    """How many idempotency keys are past their time; reads the whole table."""
+    before = timezone.now() - timedelta(days=IDEMPOTENCY_DAYS)
+    return IdempotencyKey.objects.filter(created_at__lt=before).count()
+
+
 def forget_keys(most: int) -> int:
     """Forget up to `most` idempotency keys that are past their time; their tasks stay. Commits."""
     return old_keys(most).delete()[0]

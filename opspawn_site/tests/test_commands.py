@@ -10,7 +10,7 @@ from opspawn_site.fleet.folder import DataFolder
 from opspawn_site.tests.fleets import manage
 
 
-@pytest.mark.parametrize("command", [["submit", "assistant", "hi"], ["apikey", "me"]])
+@pytest.mark.parametrize("command", [["submit", "assistant", "hi"], ["apikey", "me"], ["prune"]])
 def test_without_a_fleet_it_says_so_and_how_to_start_one(command: list[str], tmp_path: pathlib.Path) -> None:
     done = manage(*command, "--data-dir", str(tmp_path / "none"))
     assert done.returncode == 1
@@ -34,7 +34,7 @@ def test_doctor_without_a_fleet_fails_with_a_fix_beside_each_failure(tmp_path: p
     [
         (["up", "--port", "0"], "'0' is not a port: use 1 to 65535"),
         (["up", "--workers", "many"], "'many' is not a number of workers"),
-        (["up", "--grpc-port", "50051"], "unrecognized arguments: --grpc-port"),
+        (["up", "--grpc-port", "none"], "'none' is not a port: use 1 to 65535"),
         (["submit", "assistant"], "the following arguments are required: prompt"),
     ],
 )

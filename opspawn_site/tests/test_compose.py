@@ -64,7 +64,7 @@ def test_every_variable_is_a_setting_or_explained_in_the_guide() -> None:
 
 
 def test_what_a_container_is_given_is_read_by_the_settings() -> None:
-    flower = {"FLOWER_BASIC_AUTH", "FLOWER_READ_ONLY"}  # read by Flower itself
+    flower = {"FLOWER_BASIC_AUTH", "FLOWER_READ_ONLY", "FLOWER_TASKS_COLUMNS"}  # read by Flower itself
     for name in OURS:
         assert set(services()[name]["environment"]) - flower <= set(declared()), name
 
@@ -194,6 +194,7 @@ def test_worker_and_flower_are_started_as_up_starts_them(tmp_path: pathlib.Path)
         assert command[0] == "python"
         assert command[1:] == [word for word in by_up if not word.startswith("--read_only")]
     assert services()["flower"]["environment"]["FLOWER_READ_ONLY"] == "true"
+    assert services()["flower"]["environment"]["FLOWER_TASKS_COLUMNS"] == parts.FLOWER_COLUMNS
 
 
 def test_each_health_check_asks_something_that_answers() -> None:

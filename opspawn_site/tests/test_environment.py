@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from opspawn_site.environment import Environment, SettingError, load_dotenv
-from opspawn_site.tests.fleets import manage
+from opspawn_site.tests.declared import ROOT
+from opspawn_site.tests.fleets import clean_environment, manage
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,20 @@ def test_a_database_of_ones_own_needs_its_keys(tmp_path: pathlib.Path) -> None:
     done = manage("up", "--data-dir", str(tmp_path / "data"), DATABASE_URL="postgresql://a:b@127.0.0.1:1/c")
     assert done.returncode == 1
     assert "SECRET_KEY is not set: it is required with DATABASE_URL" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "named", "allowed"),
+    [
+        ("", "", "localhost 127.0.0.1 [::1]"),
+        ("10.1.2.3", "", "localhost 127.0.0.1 [::1] 10.1.2.3"),
+        ("fd00::7", "", "localhost 127.0.0.1 [::1] [fd00::7]"),
+        ("0.0.0.0", "", "localhost 127.0.0.1 [::1]"),  # noqa: S104
+        ("10.1.2.3", "example.com", "example.com 10.1.2.3"),
+    ],
+)
+def test_where_the_site_listens_it_may_be_called(host: str, named: str, allowed: str) -> None:
+    code = "from opspawn_site import settings; print(*settings.ALLOWED_HOSTS)"
+    environment = clean_environment(HOST=host, ALLOWED_HOSTS=named)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == allowed, done.stderr

@@ -9,6 +9,7 @@ from auditlog.models import LogEntry
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter
@@ -18,10 +19,11 @@ from unfold.forms import BaseDialogForm
 
 from agents.console import PeriodFilter, ReadOnlyAdmin, clip, dialog, leave_for, line, moment
 from agents.errors import AgentError
-from tasks import lifecycle
+from tasks import lifecycle, why
+from tasks.admin.resuming import VERBS, ResumingActions, choices, what_is_known
 from tasks.errors import TaskError
 from tasks.models import Task
-from tasks.states import ErrorCode, Status
+from tasks.states import ErrorCode, Status, WaitingOn
 from tasks.transcript import duration, entries, indented, money, short
 
 STEPS_SHOWN = 200
@@ -31,6 +33,7 @@ STATUS_LABELS = {
     Status.PENDING.value: "", Status.RUNNING.value: "info", Status.WAITING.value: "warning",
     Status.COMPLETED.value: "success", Status.FAILED.value: "danger", Status.CANCELLED.value: "",
 }  # fmt: skip
+ALARMING = ("no_worker", "input", "approval", "budget", "lease_expiring")  # somebody should look
 HEAVY = ("input_data", "overrides", "limits", "metadata", "result")  # a list shows none of them
 
 
@@ -59,8 +62,8 @@ class ErrorCodeFilter(DropdownFilter):
 
 
 @admin.register(Task)
-class TaskAdmin(ReadOnlyAdmin):
-    """Read-only, with the verbs that callers have: cancel and retry."""
+class TaskAdmin(ResumingActions, ReadOnlyAdmin):
+    """Read-only, with the verbs that callers have: cancel, retry and resume."""
 
     list_display = (
         "task", "shown_name", "agent_version", "shown_status", "steps", "tokens", "cost", "created", "took",
@@ -74,7 +77,7 @@ class TaskAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     fields = ()
     actions = ("cancel_selected", "retry_selected")
-    actions_detail = ("cancel_this", "retry_this")
+    actions_detail = ("cancel_this", "retry_this", *VERBS)
     change_form_template = "tasks/task.html"
     empty_words = "Submit one over REST, or with `./opspawn submit`; it appears here at once."
 
@@ -143,7 +146,7 @@ class TaskAdmin(ReadOnlyAdmin):
         return request.user.has_perm("tasks.retry_task")
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        """The one verb that the task's state allows."""
+        """The one verb that the task's state allows; what resumes it stands beside what is known, further down."""
         task = self.get_object(request, object_id)
         wanted = "retry_this" if task is not None and task.is_final else "cancel_this"
         return [each for each in super().get_actions_detail(request, object_id) if each.action_name.endswith(wanted)]
@@ -213,6 +216,8 @@ class TaskAdmin(ReadOnlyAdmin):
         if request.headers.get("HX-Request"):
             if task.is_final:
                 return HttpResponse(headers={"HX-Refresh": "true"})
+            if request.GET.get("part") == "why":
+                return TemplateResponse(request, "tasks/why.html", {"task": task, **standing_of(task)})
             if request.GET.get("seen") == str(task.last_seq):
                 return HttpResponse(status=204)  # htmx leaves the page as it is
         context = page_of(task) | (extra_context or {}) | {"original": Titled(task)}
@@ -229,8 +234,14 @@ class Titled:
         return self._title
 
 
+def standing_of(task: Task) -> dict[str, Any]:
+    """Why a task that has not ended stands where it stands; a few bounded queries."""
+    reasons = why.reasons(task)
+    return {"reasons": reasons, "alarming": reasons[0].code in ALARMING}
+
+
 def page_of(task: Task) -> dict[str, Any]:
-    """What the task's page shows; two queries, bounded in rows."""
+    """What the task's page shows; a few queries, bounded in rows."""
     steps = list(task.steps.order_by("seq")[: STEPS_SHOWN + 1])
     events = list(task.events.order_by("-seq")[:EVENTS_SHOWN])
     result = task.result.get("agent_outcome") if isinstance(task.result, dict) else task.result
@@ -254,4 +265,6 @@ def page_of(task: Task) -> dict[str, Any]:
         "took": duration(task.started_at, task.completed_at),
         "waited": duration(task.created_at, task.started_at or task.completed_at),
         "live": not task.is_final,
+        **({} if task.is_final else standing_of(task)),
+        **({"unknown": what_is_known(task), "choices": choices(task)} if task.waiting_on == WaitingOn.INPUT else {}),
     }
