@@ -16,7 +16,7 @@ from tasks.ids import new_task_id
 from tasks.states import FINAL, ErrorCode, EventType, Status, StepKind, StepStatus, WaitingOn
 
 SCOPES = {
-    "tasks:write": "Submit tasks, cancel and retry its own",
+    "tasks:write": "Submit tasks; cancel, retry and resume its own",
     "tasks:read": "Read its own tasks",
     "tasks:read_all": "Read the tasks of every key",
     "agents:read": "Read agents and their versions",

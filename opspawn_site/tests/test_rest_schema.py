@@ -41,7 +41,8 @@ def test_it_lists_exactly_what_there_is() -> None:
     assert found == {
         ("GET", "/tasks/"), ("POST", "/tasks/"), ("GET", "/tasks/{task_id}/"), ("GET", "/tasks/{task_id}/steps/"),
         ("GET", "/tasks/{task_id}/events/"), ("GET", "/tasks/{task_id}/stream/"),
-        ("POST", "/tasks/{task_id}/cancel/"), ("POST", "/tasks/{task_id}/retry/"),
+        ("DELETE", "/tasks/{task_id}/"), ("GET", "/tasks/{task_id}/why/"), ("POST", "/tasks/{task_id}/resume/"),
+        ("POST", "/tasks/{task_id}/cancel/"), ("POST", "/tasks/{task_id}/retry/"), ("GET", "/workers/"),
         ("GET", "/agents/"), ("POST", "/agents/"), ("GET", "/agents/{slug}/"), ("PATCH", "/agents/{slug}/"),
         ("GET", "/agents/{slug}/versions/"), ("GET", "/agents/{slug}/versions/{version}/"),
         ("POST", "/agents/{slug}/rollback/"),
