@@ -28,35 +28,35 @@ SELECT clock_timestamp(),
     (SELECT extract(epoch FROM clock_timestamp() - rung_at)::float FROM tasks_task WHERE id = %(id)s)
 """
 
-# Three ranges of the indexes task_unrung and task_rung. The middle one asks for each API key in turn, so that a long
-# backlog behind the task is not read to find the few rows before it.
+# Three ranges of the indexes task_unrung and task_rung, each read up to the cap. The middle one asks for each API key
+# in turn, so that a long backlog behind the task is not read to find the few rows before it. Those that their agent's
+# `max_concurrency` holds back hold nobody else back.
 AHEAD = """
-SELECT
-    (SELECT count(*) FROM (
-        SELECT 1 FROM tasks_task WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL AND NOT blocked
-            AND priority > %(priority)s AND (scheduled_at IS NULL OR scheduled_at <= clock_timestamp())
-        LIMIT %(cap)s) AS higher),
-    (SELECT count(*) FROM (
-        SELECT 1 FROM (SELECT id FROM tasks_apikey UNION ALL SELECT 0) AS key, LATERAL (
-            SELECT 1 FROM tasks_task WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL
-                AND NOT blocked AND priority = %(priority)s AND coalesce(api_key_id, 0) = key.id AND id < %(id)s
-                AND (scheduled_at IS NULL OR scheduled_at <= clock_timestamp())
-            LIMIT %(cap)s) AS older
-        LIMIT %(cap)s) AS older),
-    (SELECT count(*) FROM (
-        SELECT 1 FROM tasks_task WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL AND NOT blocked
-            AND priority = %(priority)s AND coalesce(api_key_id, 0) = %(api_key)s AND id < %(id)s
+WITH busy AS MATERIALIZED (
+    SELECT agent_id, count(*) AS tasks FROM tasks_task WHERE status = 'running' GROUP BY agent_id
+), ahead AS (
+    (SELECT priority, api_key_id, agent_id, max_concurrency FROM tasks_task
+     WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL AND NOT blocked AND priority > %(priority)s
+        AND (scheduled_at IS NULL OR scheduled_at <= clock_timestamp())
+     LIMIT %(cap)s)
+    UNION ALL
+    (SELECT older.* FROM (SELECT id FROM tasks_apikey UNION ALL SELECT 0) AS key, LATERAL (
+        SELECT priority, api_key_id, agent_id, max_concurrency FROM tasks_task
+        WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NULL AND NOT blocked
+            AND priority = %(priority)s AND coalesce(api_key_id, 0) = key.id AND id < %(id)s
             AND (scheduled_at IS NULL OR scheduled_at <= clock_timestamp())
-        LIMIT %(cap)s) AS own),
-    rung.higher, rung.older, rung.own
-FROM (
-    SELECT count(*) FILTER (WHERE priority > %(priority)s) AS higher,
-        count(*) FILTER (WHERE priority = %(priority)s AND id < %(id)s) AS older,
-        count(*) FILTER (WHERE priority = %(priority)s AND id < %(id)s
-            AND coalesce(api_key_id, 0) = %(api_key)s) AS own
-    FROM (SELECT id, priority, api_key_id FROM tasks_task
-          WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NOT NULL LIMIT %(cap)s) AS outstanding
-) AS rung
+        LIMIT %(cap)s) AS older
+     LIMIT %(cap)s)
+    UNION ALL
+    (SELECT priority, api_key_id, agent_id, max_concurrency FROM tasks_task
+     WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NOT NULL
+        AND (priority > %(priority)s OR (priority = %(priority)s AND id < %(id)s))
+     LIMIT %(cap)s)
+)
+SELECT count(*) FILTER (WHERE priority > %(priority)s), count(*) FILTER (WHERE priority = %(priority)s),
+    count(*) FILTER (WHERE priority = %(priority)s AND coalesce(api_key_id, 0) = %(api_key)s)
+FROM ahead WHERE max_concurrency IS NULL
+    OR max_concurrency > coalesce((SELECT tasks FROM busy WHERE busy.agent_id = ahead.agent_id), 0)
 """
 
 LAST_SEEN = """
@@ -107,8 +107,8 @@ def ahead(task: Task, cap: int) -> tuple[int, int, int]:
     }  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(AHEAD, values)
-        higher, older, own, rung_higher, rung_older, rung_own = cursor.fetchone()
-    return min(cap, higher + rung_higher), min(cap, older + rung_older), min(cap, own + rung_own)
+        higher, older, own = cursor.fetchone()
+    return min(cap, higher), min(cap, older), min(cap, own)
 
 
 def last_seen(worker: str) -> float | None:

@@ -55,7 +55,7 @@ def _pending(task: Task) -> Iterator[Reason]:
     if task.scheduled_at is not None and task.scheduled_at > now.at:
         wait = in_words((task.scheduled_at - now.at).total_seconds())
         text = f"It is scheduled for {task.scheduled_at:%Y-%m-%d %H:%M:%S} UTC, in {wait}."
-        yield Reason("scheduled", text, "Wait, or cancel it and submit it without `scheduled_at`.")
+        yield Reason("scheduled", text, "Wait, or cancel it and submit it without a time.")
         return
     if not now.workers:
         yield _no_worker(task, now)
@@ -88,7 +88,7 @@ def _no_worker(task: Task, now: Facts) -> Reason:
     else:
         seen = f"the last one, {now.seen_name}, was seen {in_words(now.seen_seconds)} ago"
     text = f"No live worker serves the queue {task.queue!r}; {seen}."
-    start = "Start a worker, for example with `./opspawn up`"
+    start = "Start a worker, for example with ./opspawn up"
     known = task.queue in settings.WORKER_QUEUES
     return Reason("no_worker", text, f"{start}{'.' if known else f', and name {task.queue!r} in its WORKER_QUEUES.'}")
 
@@ -97,7 +97,7 @@ def _agent_concurrency(task: Task, now: Facts) -> Reason:
     text = (
         f"The agent {task.agent.slug!r} is at its max_concurrency: {now.of_agent} of {task.max_concurrency} tasks run."
     )
-    return Reason("agent_concurrency", text, "Wait for one of them to end, or raise the agent's `max_concurrency`.")
+    return Reason("agent_concurrency", text, "Wait for one of them to end, or raise the agent's max_concurrency.")
 
 
 def _behind(task: Task, now: Facts) -> tuple[int, Reason]:
@@ -116,7 +116,8 @@ def _behind(task: Task, now: Facts) -> tuple[int, Reason]:
         f"It is behind {count} in the queue {task.queue!r}: {_capped(higher)} with a higher priority and "
         f"{_capped(older)} older{turns}; {slots}."
     )
-    return total, Reason("behind_others", text, "Wait, add workers, or submit urgent work with a higher priority.")
+    action = "Wait, add workers, or submit urgent work with a higher priority."
+    return total, Reason("behind_others", text, "Wait a moment: slots are free." if now.free else action)
 
 
 def _capped(count: int) -> str:
@@ -183,8 +184,8 @@ def _input(task: Task) -> Reason:
         "worker was lost, and nobody knows whether the call took effect."
     )
     action = (
-        f"Look for it under the key {task.id}:{step.seq}, then resume the task with resolve: `happened` (with its "
-        "`result`), `again` or `stop`."
+        f"Look for it under the key {task.id}:{step.seq}, then resume the task with resolve: happened (with its "
+        "result), again or stop."
     )
     return Reason("input", text, action)
 
