@@ -5,18 +5,20 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from django.conf import settings
+
 from agents.contract import Assembled, Observation, Run, Turn
 from agents.tools import registry
 from llm import gateway
-from llm.errors import ModelError
-from llm.messages import ModelCall, Reply, ToolRequest, Usage
-from tasks.journal import Journal, Unsure
+from llm.errors import Abandoned, ModelError
+from llm.messages import Attempt, ModelCall, Reply, ToolRequest, Usage
+from tasks.journal import Journal, Released, Unsure
 from tasks.leases import Held
 from tasks.models import Task
 from tasks.replay import reply_of, summary_of_call, summary_of_reply
 from tasks.states import StepKind, StepStatus
 
-GRACE_SECONDS = 10.0  # a call may overrun its own timeout by this much before the heartbeat lets the lease go
+GRACE_SECONDS = 30.0  # a call may overrun its own timeout by this much before the heartbeat lets the lease go
 
 
 class Attendance:
@@ -29,6 +31,8 @@ class Attendance:
         self._allowed = frozenset(spec.name for spec in agent.tools)
         self._seconds = agent.limits.timeout_seconds - task.running_seconds
         self._tried = 0
+        if task.cancel_requested_at is not None:  # of an attempt before this one
+            held.cancelled.set()
 
     def as_run(self) -> Run:
         agent = self._agent
@@ -50,12 +54,10 @@ class Attendance:
             self._tried += len(settled.attempts)
             return reply_of(settled)
         self._journal.begin(
-            StepKind.LLM, self._agent.settings.model, given, progress_seconds=turn.seconds_left + GRACE_SECONDS
+            StepKind.LLM, self._agent.settings.model, given, progress_seconds=self._attempt_seconds(turn.seconds_left)
         )
         try:
-            reply = gateway.complete(
-                self._call(turn), on_retry=self._journal.retrying, should_stop=self._held.stopping
-            )
+            reply = gateway.complete(self._call(turn), on_retry=self._retrying, should_stop=self._held.stopping)
         except ModelError as error:
             self._model_failed(error)
             raise
@@ -81,9 +83,11 @@ class Attendance:
     def _called(self, request: ToolRequest, seconds_left: float) -> Observation:
         self._journal.begin(
             StepKind.TOOL, request.name, request.arguments,
-            progress_seconds=seconds_left + GRACE_SECONDS, call_id=request.id,
+            progress_seconds=min(seconds_left, registry.timeout_of(request.name)) + GRACE_SECONDS, call_id=request.id,
         )  # fmt: skip
-        return registry.act(request, self._allowed, seconds_left, key=self._journal.key)
+        return registry.act(
+            request, self._allowed, seconds_left, key=self._journal.key, should_stop=self._held.stopping
+        )
 
     def _found_out(self, request: ToolRequest) -> Observation | None:
         """What a `once` tool did before its worker was lost; None when the call may be made (again)."""
@@ -104,6 +108,16 @@ class Attendance:
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
         )  # fmt: skip
 
+    def _attempt_seconds(self, seconds_left: float) -> float:
+        """For how long an attempt at a model call is waited for, although it should have ended before."""
+        timeout = self._agent.settings.call_timeout_seconds or settings.LLM_TIMEOUT_SECONDS
+        return min(timeout, max(0.0, seconds_left)) + GRACE_SECONDS
+
+    def _retrying(self, attempt: Attempt, wait_seconds: float) -> None:
+        """The next attempt has a progress deadline of its own."""
+        self._held.progress_by = time.monotonic() + wait_seconds + self._attempt_seconds(self.seconds_left())
+        self._journal.retrying(attempt, wait_seconds)
+
     def _model_failed(self, error: ModelError) -> None:
         """Journal the failed call, with what was billed; a cancel or a lost lease comes before its error."""
         self._journal.end(
@@ -111,6 +125,8 @@ class Attendance:
             **_costs(error.usage, error.attempts, error.simulated),
         )  # fmt: skip
         self._journal.check_stopped()
+        if isinstance(error, Abandoned):  # the lease ran out, and was renewed after all once PostgreSQL was back
+            raise Released
 
 
 def _output_of(reply: Reply) -> dict[str, Any]:

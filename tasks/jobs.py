@@ -11,14 +11,14 @@ from typing import Any
 import structlog
 from celery import Task as Job
 from celery import shared_task
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from llm import gateway
 from tasks import bell
 from tasks.execution import execute
-from tasks.leases import LEASES, beat_for_ever
+from tasks.leases import LEASES, beat_for_ever, listen_for_ever
 from tasks.sweep import sweep_for_ever
 from tasks.workers import PRESENCE
 
@@ -68,6 +68,16 @@ def _milliseconds(ask: Any) -> float:
     return round((time.perf_counter() - started) * 1000, 2)
 
 
+@worker_init.connect
+def learn_commands(**_: Any) -> None:
+    """Celery's worker is imported here and not above: web processes import this module too."""
+    from celery.worker.control import control_command
+
+    @control_command(name=bell.LOOK_FOR_CANCELS)
+    def look_for_cancels(state: Any, task_ids: list[str]) -> None:
+        LEASES.hurry(task_ids)
+
+
 @worker_ready.connect
 def start_threads(sender: Any, **_: Any) -> None:
     """The heartbeat and the sweeper run in every worker process; nobody has to run beat."""
@@ -77,6 +87,7 @@ def start_threads(sender: Any, **_: Any) -> None:
     PRESENCE.announce()
     beat = (LEASES, STOP, PRESENCE.announce)
     threading.Thread(target=beat_for_ever, args=beat, name="heartbeat", daemon=True).start()
+    threading.Thread(target=listen_for_ever, args=(LEASES, STOP), name="listener", daemon=True).start()
     threading.Thread(target=sweep_for_ever, args=(STOP,), name="sweeper", daemon=True).start()
     if any(settings.PROVIDER_KEYS.values()):  # else it would cost 190 MB that the scripted model never needs
         threading.Thread(target=gateway.warm_up, name="warm-up", daemon=True).start()

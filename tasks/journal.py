@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, connection
 from psycopg import sql
 
 from llm.messages import Attempt
-from tasks import moves
+from tasks import cancelling, moves
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Begun, Change, Ended, Note, Plus
@@ -173,6 +173,7 @@ class Journal:
         self._notes.append(Note(EventType.TASK_WAITING, waits))
         assign = LET_GO | {"waiting_on": WaitingOn.INPUT.value}
         self._write(to=Status.WAITING, assign=assign, landed=self._is_not_mine)
+        self._heed_cancel()
 
     def drop_values(self) -> None:
         """Keep that the steps ended, without what they brought and cost: PostgreSQL refused some of it."""
@@ -190,6 +191,14 @@ class Journal:
     def release(self) -> None:
         """Hand the task back, with the end of the last step: another worker goes on. Raises Fenced."""
         self._write(to=Status.PENDING, assign=LET_GO, landed=self._is_not_mine)
+        self._heed_cancel()
+
+    def _heed_cancel(self) -> None:
+        """A cancel that came just before and was not seen here: no other worker would see it either."""
+        try:
+            cancelling.heed(self._held.task_id)
+        finally:
+            connection.close()
 
     def _write(
         self,

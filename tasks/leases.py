@@ -32,6 +32,12 @@ SELECT task.id FROM tasks_task AS task
 JOIN unnest(%(ids)s::text[], %(attempts)s::int[]) AS h(id, attempt) USING (id, attempt)
 WHERE task.status = 'running'
 """
+ASKED_TO_STOP = """
+SELECT task.id FROM tasks_task AS task
+JOIN unnest(%(ids)s::text[], %(attempts)s::int[]) AS h(id, attempt) USING (id, attempt)
+WHERE task.status = 'running' AND task.cancel_requested_at IS NOT NULL
+"""
+TOGETHER_SECONDS = 0.1  # cancels that come within it cost one query
 
 
 @dataclass(slots=True)
@@ -63,6 +69,8 @@ class Leases:
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
         self.draining = threading.Event()
+        self._hurried: set[str] = set()
+        self.hurried = threading.Event()
 
     def hold(self, task_id: str, attempt: int, asked: float) -> Held:
         """Keep the lease of a task just claimed; `asked` is the monotonic time before the claim was sent."""
@@ -79,6 +87,30 @@ class Leases:
     def all(self) -> list[Held]:
         with self._lock:
             return sorted(self._held.values(), key=lambda held: held.task_id)
+
+    def hurry(self, task_ids: list[str]) -> None:
+        """Have `look_for_cancels` look when one of them is held here; returns at once."""
+        with self._lock:
+            mine = self._held.keys() & set(task_ids)
+            self._hurried |= mine
+        if mine:
+            self.hurried.set()
+
+    def look_for_cancels(self) -> None:
+        """Look which of the tasks that `hurry` named were really asked to stop. One query."""
+        self.hurried.clear()
+        with self._lock:
+            looked = [held for task_id in self._hurried if (held := self._held.get(task_id))]
+            self._hurried.clear()
+        if not looked:
+            return
+        try:
+            asked = _query(ASKED_TO_STOP, looked)
+        finally:
+            connection.close()
+        for held in looked:
+            if held.task_id in asked:
+                held.cancelled.set()
 
     def renew(self) -> None:
         """One heartbeat: renew every lease in one statement and learn who was cancelled or taken over.
@@ -124,6 +156,20 @@ def beat_for_ever(leases: Leases, stop: threading.Event, also: Callable[[], None
             log.warning("heartbeat_failed", error=type(error).__name__)
         except Exception:
             log.exception("heartbeat_failed")
+
+
+def listen_for_ever(leases: Leases, stop: threading.Event) -> None:
+    """Body of the thread that looks for cancels when told; what it misses, the heartbeat brings."""
+    while not stop.is_set():
+        if not leases.hurried.wait(1.0):
+            continue
+        stop.wait(TOGETHER_SECONDS)
+        try:
+            leases.look_for_cancels()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("cancels_not_looked_for", error=type(error).__name__)
+        except Exception:
+            log.exception("cancels_not_looked_for")
 
 
 LEASES = Leases()

@@ -45,8 +45,9 @@ def submit(submission: Submission) -> tuple[Task, bool]:
 def cancel(task_id: str, *, by: str) -> Task:
     """Cancel now what does not run; ask the worker of what runs. Asked twice the same. Commits.
 
-    Raises UnknownTask and AlreadyFinal. An open call of a running task is closed within a heartbeat. Children are
-    cancelled too, and what depends on a cancelled task fails; the sweeper finishes that when the process dies.
+    Raises UnknownTask and AlreadyFinal. An open call of a running task is closed within a second or so, or with the
+    next heartbeat when Redis is away. Children are cancelled too, and what depends on a cancelled task fails; the
+    sweeper finishes that when the process dies.
     """
     task = _cancel(task_id, by)
     for child in dependents.unfinished_children(task_id):
@@ -54,6 +55,8 @@ def cancel(task_id: str, *, by: str) -> Task:
             cancel(child, by=by)
     if task.is_final:
         dependents.settle(task_id)
+    else:
+        transaction.on_commit(partial(bell.hurry, task_id))
     return task
 
 

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from psycopg import sql
 from redis.exceptions import RedisError
 
-from tasks import bell, dependents, lifecycle, moves, removal
+from tasks import bell, cancelling, dependents, lifecycle, moves, removal
 from tasks.errors import TaskError
 from tasks.journal import LET_GO
 from tasks.models import Task
@@ -84,6 +84,7 @@ def recover_expired() -> int:
 
 def settle_left_behind() -> None:
     """Go on where a process died between the end of a task and what hangs on it."""
+    cancelling.heed_all()
     blocked, children = dependents.left_behind()
     for task_id in blocked:
         if dependents.review(task_id):
@@ -94,12 +95,14 @@ def settle_left_behind() -> None:
 
 
 def recover(task_id: str, attempt: int, takeovers: int, worker: str) -> bool:
-    """Give an expired task back, or fail it as `worker_lost` after too many deaths without progress."""
+    """Give an expired task back, or fail it as `worker_lost` after too many deaths without progress.
+
+    One that was asked to be cancelled is cancelled instead, so that nobody makes another call for it.
+    """
     data = {"worker": worker, "reason": "lease_expired", "takeovers": takeovers + 1}
-    if takeovers >= settings.TASK_MAX_TAKEOVERS:
-        failed = _fail(task_id, attempt, takeovers + 1, data)
+    if takeovers >= settings.TASK_MAX_TAKEOVERS and _fail(task_id, attempt, takeovers + 1, data):
         dependents.settle(task_id)
-        return failed
+        return True
     change = Change(
         to=Status.PENDING, attempt=attempt, only_if=(STILL_EXPIRED,), sources=frozenset({Status.RUNNING}),
         assign=LET_GO | {"takeovers": takeovers + 1}, notes=(Note(EventType.TASK_RECOVERED, data),),
@@ -107,6 +110,7 @@ def recover(task_id: str, attempt: int, takeovers: int, worker: str) -> bool:
     recovered = moves.apply(task_id, change) is not None
     if recovered:
         log.warning("task_recovered", task_id=task_id, **data)
+        cancelling.heed(task_id)
     return recovered
 
 
@@ -123,7 +127,8 @@ def _fail(task_id: str, attempt: int, deaths: int, data: dict[str, object]) -> b
         "takeovers": deaths, "error_code": "worker_lost", "error_message": message,
         "completed_at": sql.SQL("clock_timestamp()"),
     }  # fmt: skip
-    change = Change(to=Status.FAILED, attempt=attempt, only_if=(STILL_EXPIRED,), assign=assign, notes=notes)
+    conditions = (STILL_EXPIRED, sql.SQL("cancel_requested_at IS NULL"))
+    change = Change(to=Status.FAILED, attempt=attempt, only_if=conditions, assign=assign, notes=notes)
     return moves.apply(task_id, change) is not None
 
 

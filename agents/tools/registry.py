@@ -11,11 +11,13 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from agents.contract import Effect, Observation, Probe
 from agents.tools.context import calling
 from agents.tools.output import failure, success, text_of
+from agents.tools.running import GivenUp, never, run
 from agents.tools.signature import ArgumentsInvalid, Tool
 from llm.messages import ToolRequest, ToolSpec
 
 __all__ = [
-    "REGISTRY", "Listed", "Registry", "ToolError", "act", "effect_of", "names", "probe", "specs", "text_of", "tool",
+    "REGISTRY", "Listed", "Registry", "ToolError", "act", "effect_of", "names", "probe", "specs", "text_of",
+    "timeout_of", "tool",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,11 @@ class Registry:
         tool = self._tools.get(name)
         return tool.effect if tool else "none"
 
+    def timeout_of(self, name: str) -> float:
+        """Seconds that one call may take; 0 for a tool that is not there."""
+        tool = self._tools.get(name)
+        return tool.timeout_seconds if tool else 0.0
+
     def probe(self, request: ToolRequest, key: str) -> Observation | Literal[False] | None:
         """Whether an interrupted call happened: its observation, False, or None when that cannot be told."""
         tool = self._tools.get(request.name)
@@ -99,11 +106,13 @@ class Registry:
         return success(value) if happened else False
 
     def act(
-        self, request: ToolRequest, allowed: frozenset[str], timeout_seconds: float, *, key: str = ""
+        self, request: ToolRequest, allowed: frozenset[str], timeout_seconds: float, *, key: str = "",
+        should_stop: Callable[[], bool] = never,
     ) -> Observation:
         """Call a tool. Whatever goes wrong with it is a failed Observation that tells the model the cure.
 
-        The tool reads `key` with `agents.tools.context.idempotency_key`.
+        An async tool is cancelled at its timeout, and soon after `should_stop()` becomes true; a sync one runs to its
+        end. The tool reads `key` with `agents.tools.context.idempotency_key`.
         """
         tool = self._tools.get(request.name) if request.name in allowed else None
         if tool is None:
@@ -116,13 +125,17 @@ class Registry:
         except ArgumentsInvalid as error:
             return failure(f"{tool.name}: {error}")
         with calling(key):
-            return _call(tool, arguments, min(tool.timeout_seconds, timeout_seconds))
+            return _call(tool, arguments, min(tool.timeout_seconds, timeout_seconds), should_stop)
 
 
-def _call(tool: Tool, arguments: dict[str, Any], timeout_seconds: float) -> Observation:
+def _call(
+    tool: Tool, arguments: dict[str, Any], timeout_seconds: float, should_stop: Callable[[], bool]
+) -> Observation:
     began = time.monotonic()
     try:
-        value = _run(tool, arguments, timeout_seconds)
+        value = run(tool, arguments, timeout_seconds, should_stop)
+    except GivenUp:
+        return failure(_given_up(tool))
     except ToolError as error:
         return failure(f"{tool.name}: {error}")
     except FAULTS as error:
@@ -138,15 +151,9 @@ def _call(tool: Tool, arguments: dict[str, Any], timeout_seconds: float) -> Obse
         return failure(f"{tool.name} returned something that is not JSON: {error}")
 
 
-def _run(tool: Tool, arguments: dict[str, Any], timeout_seconds: float) -> Any:
-    """An async function is cancelled at its timeout; a sync one is bounded by construction, and judged after."""
-    if not tool.is_async:
-        return tool.function(**arguments)
-
-    async def bounded() -> Any:
-        return await asyncio.wait_for(tool.function(**arguments), timeout_seconds)
-
-    return asyncio.run(bounded())
+def _given_up(tool: Tool) -> str:
+    told = f"{tool.name} was given up while it ran: its task is to stop."
+    return told if tool.effect == "none" else f"{told} What it had done by then is not undone."
 
 
 def _unknown(name: str, allowed: frozenset[str]) -> str:
@@ -164,4 +171,5 @@ names = REGISTRY.names
 specs = REGISTRY.specs
 act = REGISTRY.act
 effect_of = REGISTRY.effect_of
+timeout_of = REGISTRY.timeout_of
 probe = REGISTRY.probe

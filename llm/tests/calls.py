@@ -3,8 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.test import override_settings
+
 from llm.gateway import complete
 from llm.messages import Attempt, Message, ModelCall, ModelSettings, Reply, ToolSpec
+from llm.tests.openai_server import OpenAIServer, text
 
 KEY = "sk-canary-0123456789abcdef"
 ADD = ToolSpec(
@@ -47,3 +50,9 @@ class Impatient(Watcher):
 def ask(asked: ModelCall, watcher: Watcher | None = None) -> Reply:
     watcher = watcher or Watcher()
     return complete(asked, on_retry=watcher.told, should_stop=lambda: watcher.stop)
+
+
+def load() -> None:
+    """Make the first call, which imports for seconds: during those nothing can be timed, and nothing given up."""
+    with OpenAIServer([text("loaded")]) as server, override_settings(PROVIDER_KEYS={"openai": KEY}):
+        ask(call("openai/gpt-4o-mini", api_base=server.base_url))

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.test import override_settings
 
 from llm import errors
-from llm.tests.calls import KEY, Watcher, ask, call
+from llm.tests.calls import Watcher, ask, call, load
 from llm.tests.openai_server import Answer, OpenAIServer, drip, hang, raw, text
 
 MODEL = "openai/gpt-4o-mini"
@@ -52,9 +51,7 @@ def given_up(seconds: float = 0.5) -> tuple[errors.ModelError, float]:
 
 @pytest.fixture(autouse=True, scope="module")
 def loaded() -> None:
-    """The first call imports for seconds, during which nothing can be given up."""
-    with OpenAIServer([text("warm")]) as server, override_settings(PROVIDER_KEYS={"openai": KEY}):
-        ask(call(MODEL, api_base=server.base_url))
+    load()
 
 
 @stubborn
