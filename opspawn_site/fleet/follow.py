@@ -1,6 +1,7 @@
 """Submitting a task and following it to its end over REST: `submit`, and the heart of `demo`."""
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from opspawn_site.fleet.client import Client, Unreachable
 from opspawn_site.fleet.tail import AGAIN_SECONDS, FINAL, PATIENCE_SECONDS, Tail
 from opspawn_site.fleet.transcript import Transcript, transcript
 
+SUBMIT_SECONDS = 10.0  # for a part of the fleet that is starting again
 LOOK_SECONDS = 0.1  # for what has come
 OPEN = "started"  # a step that has not ended yet
 
@@ -19,7 +21,8 @@ T = TypeVar("T")
 def submit(line: dict[str, Any], agent: str, prompt: str, *, follow: bool) -> int:
     """`submit`: prints the task's id, or follows it: exit code 0 when it completed, 1 when not."""
     client = Client(line)
-    task = client.submit({"agent": agent, "input_data": {"prompt": prompt}})
+    body, once = {"agent": agent, "input_data": {"prompt": prompt}}, secrets.token_hex(16)
+    task = _patiently(partial(client.submit, body, idempotency_key=once), time.sleep, SUBMIT_SECONDS)
     if not follow:
         print(task["task_id"])
         return 0
@@ -55,14 +58,14 @@ def follow_task(
         pause(LOOK_SECONDS)
 
 
-def _patiently(ask: Callable[[], T], pause: Callable[[float], None]) -> T:
-    """What the API answers, asked again while its web process is away."""
+def _patiently(ask: Callable[[], T], pause: Callable[[float], None], seconds: float = PATIENCE_SECONDS) -> T:
+    """What the API answers, asked again for so long while a part of the fleet is away."""
     asked = time.monotonic()
     while True:
         try:
             return ask()
         except Unreachable:
-            if time.monotonic() - asked > PATIENCE_SECONDS:
+            if time.monotonic() - asked > seconds:
                 raise
         pause(AGAIN_SECONDS)
 
