@@ -15,6 +15,7 @@ from tasks.states import FINAL, Status, StepStatus, WaitingOn
 NAMED = 5  # other tasks named in a sentence
 AHEAD_CAP = 1000
 SILENT_AFTER_HEARTBEATS = 1.5
+START = "Start a worker, for example with ./opspawn up"
 REASONS = (
     "no_worker", "behind_others", "agent_concurrency", "scheduled", "dependency", "approval", "input", "budget",
     "children", "lease_expiring", "running", "final",
@@ -88,9 +89,8 @@ def _no_worker(task: Task, now: Facts) -> Reason:
     else:
         seen = f"the last one, {now.seen_name}, was seen {in_words(now.seen_seconds)} ago"
     text = f"No live worker serves the queue {task.queue!r}; {seen}."
-    start = "Start a worker, for example with ./opspawn up"
     known = task.queue in settings.WORKER_QUEUES
-    return Reason("no_worker", text, f"{start}{'.' if known else f', and name {task.queue!r} in its WORKER_QUEUES.'}")
+    return Reason("no_worker", text, f"{START}{'.' if known else f', and name {task.queue!r} in its WORKER_QUEUES.'}")
 
 
 def _agent_concurrency(task: Task, now: Facts) -> Reason:
@@ -129,11 +129,11 @@ def _running(task: Task) -> Iterator[Reason]:
     left = (task.lease_until - now.at).total_seconds() if task.lease_until else 0.0
     silent = settings.TASK_LEASE_SECONDS - left
     if silent > SILENT_AFTER_HEARTBEATS * settings.TASK_HEARTBEAT_SECONDS:
-        yield _lease_expiring(task, left, silent)
+        yield _lease_expiring(task, now, left, silent)
     yield _at_work(task, now)
 
 
-def _lease_expiring(task: Task, left: float, silent: float) -> Reason:
+def _lease_expiring(task: Task, now: Facts, left: float, silent: float) -> Reason:
     seen = last_seen(task.worker)
     alive = seen is not None and seen < silent - 1
     who = (
@@ -142,8 +142,11 @@ def _lease_expiring(task: Task, left: float, silent: float) -> Reason:
         if alive
         else f"The worker {task.worker} was last seen {in_words(silent if seen is None else seen)} ago"
     )
-    back = in_words(max(left, 0.0) + settings.TASK_SWEEP_SECONDS)
     lease = f"its lease ends in {in_words(left)}" if left > 0 else f"its lease ended {in_words(-left)} ago"
+    if not now.workers:
+        text = f"{who}; {lease}, and no live worker is left to take the task back."
+        return Reason("lease_expiring", text, f"{START}: it goes on from the last finished step.")
+    back = in_words(max(left, 0.0) + settings.TASK_SWEEP_SECONDS)
     text = f"{who}; {lease}, and the task is taken back within about {back}."
     return Reason("lease_expiring", text, "Wait: another worker goes on from the last finished step.")
 

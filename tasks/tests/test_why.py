@@ -210,12 +210,23 @@ def test_a_lease_that_nobody_renews_is_about_to_be_taken_back(api: Consumer, set
     settings.TASK_LEASE_SECONDS, settings.TASK_HEARTBEAT_SECONDS, settings.TASK_SWEEP_SECONDS = 30, 10, 5
     task = TaskFactory(api_key=api.key)
     live_worker(slots=1, name="w1@host", pid=7, heartbeat_at=ago(3600))
+    live_worker(slots=1, name="w2@host", pid=8)
     assert claim(task.id, "w1@host:7")
     Task.objects.filter(id=task.id).update(lease_until=timezone.now() + timedelta(seconds=10.4))
     found = why(api, task)
     assert codes(found) == ["lease_expiring", "running"]
     assert "The worker w1@host:7 was last seen 1 h ago; its lease ends in " in found[0]["text"]
     assert "the task is taken back within about 1" in found[0]["text"]
+
+
+def test_a_lost_task_that_nobody_is_left_to_take_back_says_so(api: Consumer) -> None:
+    task = TaskFactory(api_key=api.key)
+    assert claim(task.id, "w1@host:7")
+    Task.objects.filter(id=task.id).update(lease_until=ago(2))
+    (lost, _) = why(api, task)
+    assert lost["code"] == "lease_expiring"
+    assert lost["text"].endswith("and no live worker is left to take the task back.")
+    assert "./opspawn up" in lost["action"]
 
 
 def test_a_hung_call_of_a_live_worker_is_told_from_a_lost_worker(api: Consumer, settings: Any) -> None:
