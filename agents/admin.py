@@ -61,8 +61,9 @@ class AgentAdmin(ConsoleAdmin):
         )}),
         ("How the model is called", {"fields": (
             "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "call_timeout_seconds",
-            "provider_options", "api_base", "queue",
+            "provider_options", "api_base",
         )}),
+        ("How its tasks run and stay", {"fields": ("queue", "max_concurrency", "retention_days")}),
         ("This change", {"fields": ("note",)}),
     )  # fmt: skip
     shown_fieldsets = (

@@ -26,6 +26,7 @@ from agents.tools.registry import REGISTRY
 KEYS = (
     "model", "instructions", "planner", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop",
     "call_timeout_seconds", "api_base", "provider_options", "tools", "queue",
+    "max_concurrency", "retention_days",
 )  # fmt: skip
 LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens")
 ABSENT: tuple[Any, ...] = (None, "", [], {})
@@ -130,6 +131,8 @@ class AgentForm(forms.ModelForm):
     limits_max_tool_calls = whole("Empty is no bound of its own.", "Max tool calls")
     limits_max_tokens = whole("Of all model calls, in and out; empty is no bound.", "Max tokens")
     queue = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
+    max_concurrency = whole("Its tasks that run at once; empty is no bound.", "Max concurrency")
+    retention_days = whole("Its tasks are removed so many days after their end; empty keeps them.", "Retention days")
     description = LongText(2, max_length=4000)
 
     class Meta:

@@ -96,6 +96,14 @@ def test_emptied_fields_take_their_keys_away(boss: Client, agent: Agent) -> None
     assert published(agent) == left | {"provider_options": {"script": [{"text": "hi"}]}}
 
 
+def test_concurrency_and_retention_are_set_in_the_form(boss: Client, agent: Agent) -> None:
+    boss.post(page(agent), as_shown(agent, max_concurrency="2", retention_days="30"))
+    assert (published(agent)["max_concurrency"], published(agent)["retention_days"]) == (2, 30)
+    assert "Use" in text_of(boss.post(page(agent), as_shown(agent, retention_days="0")))
+    boss.post(page(agent), as_shown(agent, retention_days=""))
+    assert "retention_days" not in published(agent)
+
+
 def test_keys_that_the_form_does_not_show_are_kept() -> None:
     assert merge_patch({"later": 1, "a": {"x": 1, "y": 2}}, {"later": 1, "a": {"x": 1}}) == {"a": {"y": None}}
 
