@@ -40,7 +40,7 @@ MAYBE_BILLED = (
 
 TOKENS_OF_A_CALL = 10**9  # a thousand times the longest context there is
 
-# These take an SDK's client where the others take an HTTP handler; LiteLLM makes their connections itself.
+# These take an SDK's client where the others take an HTTP handler; LiteLLM makes it, on `litellm.client_session`.
 _OWN_CLIENTS = frozenset({"azure", "azure_text", "text-completion-openai", "text-completion-inception"})
 
 _IMPORT = threading.Lock()
@@ -61,6 +61,9 @@ def _loaded() -> ModuleType:
     litellm.drop_params = False  # what an operator set is sent or refused, never dropped in silence
     litellm.modify_params = False
     litellm.num_retries = 0
+    from llm.wire import Shared
+
+    litellm.client_session = Shared()
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # each failure is told by the ModelError
     return litellm
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import httpx
 from litellm.llms.custom_httpx.http_handler import HTTPHandler, get_ssl_configuration
@@ -72,6 +73,13 @@ class Line(threading.local):
 
 
 LINE = Line()
+
+
+class Shared(httpx.Client):
+    """For the SDKs that LiteLLM uses for some providers and caches for all threads: each thread sends on its own."""
+
+    def send(self, request: httpx.Request, **given: Any) -> httpx.Response:
+        return LINE.http.send(request, **(given | {"follow_redirects": False}))
 
 
 class _Bounded(httpx.SyncByteStream):

@@ -21,45 +21,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import select
-import socket
 import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Request:
-    """One request as it came over the wire."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    connection: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes back: status, body, headers; `hangs` keeps the connection open and says nothing.
-
-    `drips_from` "headers" or "body" sends one byte every `drip_seconds` from there on.
-    """
-
-    status: int = 200
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    delay_seconds: float = 0.0
-    hangs: bool = False
-    drips_from: str = ""
-    drip_seconds: float = 0.0
-
+from llm.tests.openai_connection import Answer, Request, handler_of
 
 Script = Sequence[Answer] | Callable[[Request], Answer]
 
@@ -191,7 +163,7 @@ class OpenAIServer:
         self._lock = threading.Lock()
         self._connections = 0
         self._gone = 0
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler_of(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), handler_of(self))
         self._http.daemon_threads = True
         self._http.block_on_close = False
         self._scheme = "https" if certificate else "http"
@@ -246,85 +218,6 @@ class OpenAIServer:
         if callable(self.answers):
             return self.answers(request)
         return self.answers[min(position, len(self.answers) - 1)]
-
-
-def _handler_of(server: OpenAIServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # connections are kept, as a provider keeps them
-        disable_nagle_algorithm = True
-
-        def setup(self) -> None:
-            super().setup()
-            self.connection_number = server.arrived()
-
-        def finish(self) -> None:
-            with contextlib.suppress(OSError):
-                super().finish()
-            server.left()
-
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            try:
-                body = json.loads(content) if content else None
-            except ValueError:
-                body = content
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(self.command, self.path, headers, body, self.connection_number)
-            self.send(server.answer(request))
-
-        do_GET = do_POST
-
-        def send(self, answer: Answer) -> None:
-            if not self.wait(answer.delay_seconds) or answer.hangs:
-                self.wait(float("inf"))
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
-            try:
-                if answer.drips_from:
-                    self.drip(answer)
-                    return
-                self.end_headers()
-                self.wfile.write(answer.body)
-            except OSError:  # the client has had enough
-                self.close_connection = True
-
-        def drip(self, answer: Answer) -> None:
-            if answer.drips_from == "body":
-                self.end_headers()
-                slowly = answer.body
-            else:
-                slowly = b"".join(self._headers_buffer) + b"\r\n" + answer.body
-                self._headers_buffer = []
-            for byte in slowly:
-                self.wfile.write(bytes([byte]))
-                if not self.wait(answer.drip_seconds):
-                    self.close_connection = True
-                    return
-
-        def wait(self, seconds: float) -> bool:
-            """True when the time has passed, False when the client left or the server closes."""
-            ends_at = time.monotonic() + seconds
-            while (left := ends_at - time.monotonic()) > 0:
-                if server.closing.wait(min(left, 0.05)) or self.is_left():
-                    return False
-            return True
-
-        def is_left(self) -> bool:
-            ready, _, _ = select.select([self.connection], [], [], 0)
-            if not ready or isinstance(self.connection, ssl.SSLSocket):  # TLS cannot peek
-                return bool(ready)
-            with contextlib.suppress(OSError):
-                return not self.connection.recv(1, socket.MSG_PEEK)
-            return True
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Handler
 
 
 def main(arguments: Sequence[str]) -> None:

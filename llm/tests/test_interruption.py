@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from llm import errors
-from llm.tests.calls import Watcher, ask, call, load
+from llm.tests.calls import KEY, Watcher, ask, call, load
 from llm.tests.openai_server import Answer, OpenAIServer, drip, hang, raw, text
 
 MODEL = "openai/gpt-4o-mini"
@@ -105,6 +105,20 @@ def test_a_server_that_accepts_no_connection_cannot_hold_a_call(point):
     assert type(failure) is errors.Abandoned
     assert "before it was sent" in str(failure)
     assert took < SOON
+
+
+def test_a_call_through_an_sdks_client_is_given_up_too(monkeypatch):
+    """Given azure/…, whose client LiteLLM makes itself and keeps for all threads."""
+    with OpenAIServer([text("hello"), hang()]) as server:
+        for name, value in (("KEY", KEY), ("BASE", server.url), ("VERSION", "2024-06-01")):
+            monkeypatch.setenv(f"AZURE_API_{name}", value)
+        asked = call("azure/gpt-4o-mini")
+        assert ask(asked).text == "hello"
+        watcher = Watcher()
+        with stopped_after(watcher, 0.5) as at, pytest.raises(errors.Abandoned):
+            ask(asked, watcher)
+        assert time.monotonic() - at[0] < SOON
+    assert {request.connection for request in server.requests} == {1}
 
 
 def test_a_task_that_is_to_stop_sends_nothing(serve):
