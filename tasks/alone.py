@@ -1,8 +1,11 @@
-"""A suspect is run in a process of its own: when it kills its process, no neighbour dies with it."""
+"""Suspects are run in a process beside the worker: when one kills its process, no neighbour dies with it.
+
+The process is kept for the next suspect, so that a hundred of them cost one start and not a hundred.
+"""
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
+import queue
 import subprocess
 import sys
 import threading
@@ -13,64 +16,112 @@ from django.conf import settings
 
 from tasks import bell
 from tasks.claims import claim
-from tasks.journal import Fenced, Journal
-from tasks.leases import LEASES, Held
+from tasks.leases import LEASES
 from tasks.models import Task
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 2  # processes that one worker starts beside itself: each takes a second of CPU and 60 MB or more
-BOOT_SECONDS = 60.0  # for so long the worker renews the lease in place of the process that is starting
-LOOK_SECONDS = 0.2
-COMMAND = "run_task_alone"
-SEATS = threading.BoundedSemaphore(AT_ONCE)
+AT_ONCE = 2  # processes beside one worker: each takes a second of CPU to start, and 60 MB
+COMMAND = "run_suspects"
+READY, RAN, STOP = "ready", "ran", "stop"  # the lines that the two processes exchange
 
 
-def run_alone(task_id: str, worker: str) -> int | None:
-    """Claim the task, run it in a child process and return its exit code; None when it was not to be had.
+class Cell:
+    """A process that runs one suspect after the other for as long as it survives them."""
 
-    Blocks; a drain is handed on to the child. The claim comes before the child is started: while that takes its time
-    nobody rings again for the task. When as many run already, the bell is taken back and the sweeper rings anew.
-    """
-    if not SEATS.acquire(blocking=False):
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "django", COMMAND]
+        self._process = subprocess.Popen(
+            command, cwd=settings.BASE_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        threading.Thread(target=self._pass_on_a_drain, name="drain", daemon=True).start()
+        self.is_alive = self._answer() == READY
+
+    def run(self, task: Task) -> None:
+        """Return when the task was let go, or the process has died of it (`is_alive`)."""
+        self._tell(f"{task.id} {task.attempt}")
+        self.is_alive = self._answer() == RAN
+
+    def end(self) -> None:
+        self.is_alive = False
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+    def _pass_on_a_drain(self) -> None:
+        while self._process.poll() is None:
+            if LEASES.draining.wait(0.5):
+                self._tell(STOP)
+                return
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=self._process.stdin, flush=True)
+
+    def _answer(self) -> str:
+        """The next line of the protocol; '' when it has died."""
+        return self._process.stdout.readline().strip() if self._process.stdout else ""
+
+
+class Cells:
+    """The cells of one worker process, made when they are first needed."""
+
+    def __init__(self, at_once: int) -> None:
+        self._seats = threading.BoundedSemaphore(at_once)
+        self._idle: queue.SimpleQueue[Cell] = queue.SimpleQueue()
+
+    def run(self, task_id: str, worker: str) -> bool:
+        """Run the suspect in a cell; False when all are taken. Blocks.
+
+        It is claimed when the cell is there: what happens while that starts is no death of the task's.
+        """
+        if not self._seats.acquire(blocking=False):
+            return False
+        cell = None
+        try:
+            cell = self._cell()
+            if cell.is_alive and not LEASES.draining.is_set():
+                _run_in(cell, task_id, worker)
+        finally:
+            if cell is not None:
+                self._put_back(cell)
+            self._seats.release()
+        return True
+
+    def _cell(self) -> Cell:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return Cell()
+
+    def _put_back(self, cell: Cell) -> None:
+        if cell.is_alive and not LEASES.draining.is_set():
+            self._idle.put(cell)
+        else:
+            cell.end()
+
+
+CELLS = Cells(AT_ONCE)
+
+
+def run_alone(task_id: str, worker: str) -> None:
+    """Run the suspect beside this process, or take its bell back when no cell is free: the sweeper rings anew."""
+    if not CELLS.run(task_id, worker):
         bell.unmark([task_id])
-        return None
-    try:
-        asked = time.monotonic()
-        task = claim(task_id, f"{worker} alone", alone=True)
-        return None if task is None else _run_claimed(task, LEASES.hold(task.id, task.attempt, asked))
-    finally:
-        SEATS.release()
 
 
-def _run_claimed(task: Task, held: Held) -> int:
+def _run_in(cell: Cell, task_id: str, worker: str) -> None:
+    asked = time.monotonic()
+    task = claim(task_id, f"{worker} alone", alone=True)
+    if task is None:
+        return
     log.warning("task_tried_alone", task_id=task.id, attempt=task.attempt)
-    held.progress_by = held.claimed + BOOT_SECONDS
+    held = LEASES.hold(task.id, task.attempt, asked)  # it takes one of this worker's slots
+    held.progress_by = 0.0  # and the other process renews the lease
     try:
-        code = _child(task)
-        if code == -signal.SIGTERM:  # told to stop before it could do so in good order: nothing was begun
-            _hand_back(held)
+        cell.run(task)
     finally:
         LEASES.drop(held)
         bell.nudge(task.queue)
-    return code
-
-
-def _child(task: Task) -> int:
-    command = [sys.executable, "-m", "django", COMMAND, task.id, str(task.attempt), str(os.getpid())]
-    told = False
-    with subprocess.Popen(command, cwd=settings.BASE_DIR, stdin=subprocess.DEVNULL) as child:
-        while True:
-            try:
-                return child.wait(LOOK_SECONDS)
-            except subprocess.TimeoutExpired:
-                if LEASES.draining.is_set() and not told:
-                    told = True
-                    child.terminate()
-
-
-def _hand_back(held: Held) -> None:
-    try:
-        Journal(held, []).release()
-    except Fenced:
-        log.info("task_not_handed_back", task_id=held.task_id)
+    if not cell.is_alive:
+        log.error("task_killed_its_process", task_id=task.id, attempt=task.attempt)

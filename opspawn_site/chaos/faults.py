@@ -25,11 +25,10 @@ BELLS = 50
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A worker process that stopped working at a moment, by the machine's clock."""
+    """A worker process that stopped working at a moment, by the machine's clock. Poison makes some besides."""
 
     pid: int
     at: float
-    frozen: bool
 
 
 class Faults:
@@ -38,6 +37,7 @@ class Faults:
     def __init__(self, fleet: Fleet, random: Random, lease_seconds: float, some_task: Callable[[], str | None]) -> None:
         self.counts: Counter[str] = Counter()
         self.losses: list[Loss] = []
+        self.spans: list[tuple[float, float]] = []  # begin and end of each fault, by the machine's clock
         self.thawed_at = 0.0  # monotonic; of the last worker that went on after it was frozen
         self._parts = fleet.supervisor.parts
         self._redis_url = fleet.line["redis_url"]
@@ -53,7 +53,9 @@ class Faults:
             self._deck = sorted(KINDS)
             self._random.shuffle(self._deck)
         name = self._deck.pop()
+        began = time.time()
         seconds = KINDS[name](self)
+        self.spans.append((began, time.time() + seconds))
         self.counts[name] += 1
         return name, seconds
 
@@ -89,7 +91,7 @@ class Faults:
     def freeze_a_worker(self) -> float:
         part = self._one_worker()
         if part.process and part.death() is None:
-            self.losses.append(Loss(part.process.pid, time.time(), frozen=True))
+            self.losses.append(Loss(part.process.pid, time.time()))
         return self._freeze(part, self._outage_seconds)
 
     def kill_web(self) -> float:
@@ -143,7 +145,7 @@ class Faults:
         if process is None or part.death() is not None:
             return 0.0
         if part.kind == "worker":
-            self.losses.append(Loss(process.pid, time.time(), frozen=False))
+            self.losses.append(Loss(process.pid, time.time()))
         process.kill()
         process.wait()
         if away_seconds:

@@ -76,7 +76,8 @@ class Findings:
     takeovers: int = 0
     repeated_calls: int = 0
     repeated_too_often: list[str] = field(default_factory=list)
-    recovery_seconds: list[float] = field(default_factory=list)
+    recovery_seconds: list[float] = field(default_factory=list)  # from the loss of a worker to the task's next start
+    quiet_recovery_seconds: list[float] = field(default_factory=list)  # of these, where no other fault came between
     idle_in_transaction: int = 0
     connections: int = 0
 
@@ -93,8 +94,9 @@ class Findings:
 
 
 def measure(
-    database_url: str, accepted: Mapping[int, str], ledger: Sequence[Entry], losses: Sequence[Loss]
-) -> Findings:
+    database_url: str, accepted: Mapping[int, str], ledger: Sequence[Entry], losses: Sequence[Loss],
+    spans: Sequence[tuple[float, float]],
+) -> Findings:  # fmt: skip
     """Look at everything that the trial left. Queries; changes nothing."""
     found = Findings(accepted=len(accepted))
     with psycopg.connect(database_url, autocommit=True) as database:
@@ -105,7 +107,7 @@ def measure(
         for statement in (STEP_GAPS, EVENT_GAPS, WRONG_END):
             found.gaps += [row[0] for row in database.execute(statement)]
         _repeats(found, database.execute(REPEATED).fetchall())
-        found.recovery_seconds = _recoveries(database.execute(RECOVERED).fetchall(), losses)
+        _recoveries(found, database.execute(RECOVERED).fetchall(), losses, spans)
         found.idle_in_transaction = _one(database, IDLE)
         found.connections = _one(database, CONNECTIONS)
     return found
@@ -162,15 +164,30 @@ def _repeats(found: Findings, rows: Sequence[tuple[Any, ...]]) -> None:
             found.repeated_too_often.append(task_id)
 
 
-def _recoveries(rows: Sequence[tuple[Any, ...]], losses: Sequence[Loss]) -> list[float]:
-    """Seconds from the loss of a worker to the next start of each task that it held, sorted."""
-    seconds = []
+def _recoveries(
+    found: Findings, rows: Sequence[tuple[Any, ...]], losses: Sequence[Loss], spans: Sequence[tuple[float, float]]
+) -> None:
+    """From the loss of a worker to the next start of each task that it held, sorted."""
     for worker, at, started in rows:
         pids = {word.rpartition(":")[2] for word in worker.split()}
         of_it = [loss.at for loss in losses if loss.at <= at and str(loss.pid) in pids]
-        if of_it and started:
-            seconds.append(round(started - max(of_it), 2))
-    return sorted(seconds)
+        if not of_it or not started:
+            continue
+        lost = max(of_it)
+        found.recovery_seconds.append(round(started - lost, 2))
+        if not _disturbed(lost, started, losses, spans):
+            found.quiet_recovery_seconds.append(round(started - lost, 2))
+    found.recovery_seconds.sort()
+    found.quiet_recovery_seconds.sort()
+
+
+def _disturbed(
+    lost: float, started: float, losses: Sequence[Loss], spans: Sequence[tuple[float, float]]
+) -> bool:
+    """Whether another fault was going on, or began, between the loss and the start."""
+    others = [span for span in spans if not span[0] - 0.1 <= lost <= span[0] + 0.5]
+    dead = [loss for loss in losses if abs(loss.at - lost) > 0.5]
+    return any(span[0] < started and span[1] > lost for span in others) or any(lost < one.at < started for one in dead)
 
 
 def _one(database: psycopg.Connection[Any], statement: str) -> int:

@@ -19,7 +19,7 @@ from opspawn_site.fleet.client import Client
 from opspawn_site.fleet.start import Fleet
 from opspawn_site.fleet.supervisor import Backoff
 
-GAP_SECONDS = (1.5, 4.0)  # between the end of a fault and the next one
+GAP_SECONDS = (2.0, 9.0)  # between the end of a fault and the next one
 LOAD_SHARE = 0.85  # of the time in which tasks are submitted
 SETTLE_SECONDS = 150.0  # a task that kills its process may die TASK_MAX_TAKEOVERS times, a lease each time
 LOOK_SECONDS = 1.0
@@ -113,9 +113,11 @@ class Trial:
 
     def _measured(self, result: Result) -> Result:
         entries = self._ledger.entries()
-        poisoned = [Loss(one.pid, one.at, False) for one in entries if one.tool == "poison" and one.mark == "began"]
+        poisoned = [Loss(one.pid, one.at) for one in entries if one.tool == "poison" and one.mark == "began"]
         losses = [*self._faults.losses, *poisoned]
-        result.found = findings.measure(self._database_url, self._load.accepted, entries, losses)
+        result.found = findings.measure(
+            self._database_url, self._load.accepted, entries, losses, self._faults.spans
+        )
         result.faults = dict(sorted(self._faults.counts.items()))
         result.answers = dict(self._person.answers)
         result.refusals, result.tries = self._load.refusals, self._load.tries
