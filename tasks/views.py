@@ -190,7 +190,7 @@ class Verb(StrictView, generics.GenericAPIView[Task]):
 class Cancel(Verb):
     @extend_schema(request=None, responses={202: TaskSerializer}, operation_id="tasks_cancel")
     def post(self, request: Request, task_id: str) -> Response:
-        """End it now when it does not run, at its next step boundary when it does."""
+        """End it now when it does not run; when it does, the call under way is ended and the task with it."""
         task = lifecycle.cancel(self.owned(request, task_id).id, by=str(request.auth))
         return Response(TaskSerializer(task).data, status=202)
 

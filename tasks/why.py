@@ -42,11 +42,11 @@ def reasons(task: Task) -> list[Reason]:
 
 
 def _final(task: Task) -> Reason:
-    since = f"{task.completed_at:%Y-%m-%d %H:%M:%S} UTC" if task.completed_at else "its end"
+    ended = f"{task.completed_at:%Y-%m-%d %H:%M:%S} UTC" if task.completed_at else "a time unknown"
     if task.status == Status.COMPLETED:
-        return Reason("final", f"It is completed since {since}.", "Read its result; there is nothing to wait for.")
+        return Reason("final", f"It ended as completed at {ended}.", "Read its result; there is nothing to wait for.")
     why = f" ({task.error_code}): {task.error_message}" if task.status == Status.FAILED else "."
-    return Reason("final", f"It is {task.status} since {since}{why}", "Retry it to submit the same work anew.")
+    return Reason("final", f"It ended as {task.status} at {ended}{why}", "Retry it to submit the same work anew.")
 
 
 def _pending(task: Task) -> Iterator[Reason]:
@@ -166,7 +166,7 @@ def _at_work(task: Task, now: Facts) -> Reason:
     if task.cancel_requested_at is None:
         return Reason("running", text, "Wait, or cancel it.")
     asked = in_words((now.at - task.cancel_requested_at).total_seconds())
-    return Reason("running", f"{text} A cancel was requested {asked} ago.", "Wait: it stops at its next step boundary.")
+    return Reason("running", f"{text} A cancel was requested {asked} ago.", "Wait: a call that is under way is ended first.")
 
 
 def _waiting(task: Task) -> Iterator[Reason]:

@@ -161,12 +161,12 @@ class TaskAdmin(ResumingActions, ReadOnlyAdmin):
 
     @action(
         description="Cancel", icon="cancel", variant=ActionVariant.DANGER, url_path="cancel", permissions=["cancel"],
-        dialog=dialog("Cancel this task?", "It stops at its next step boundary, for good.", "Cancel the task"),
+        dialog=dialog("Cancel this task?", "A call that is under way is ended; what is done stays.", "Cancel the task"),
     )  # fmt: skip
     def cancel_this(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         task = self._one(request, object_id, lifecycle.cancel)
         if task is not None:
-            asked = "The task was asked to stop; it does at its next step boundary."
+            asked = "The task was asked to stop; a call that is under way is ended first."
             messages.success(request, "The task is cancelled." if task.status == Status.CANCELLED else asked)
         return leave_for(request, reverse("admin:tasks_task_change", args=[object_id]))
 

@@ -245,7 +245,7 @@ def test_what_has_ended_says_so(api: Consumer, status: str) -> None:
     task = TaskFactory(api_key=api.key, status=status, completed_at=timezone.now(), **more)
     found = why(api, task)
     assert codes(found) == ["final"]
-    assert f"It is {status} since" in found[0]["text"]
+    assert f"It ended as {status} at" in found[0]["text"]
 
 
 def test_anothers_task_is_not_there(api: Consumer) -> None:
