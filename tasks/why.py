@@ -166,7 +166,7 @@ def _at_work(task: Task, now: Facts) -> Reason:
     if task.cancel_requested_at is None:
         return Reason("running", text, "Wait, or cancel it.")
     asked = in_words((now.at - task.cancel_requested_at).total_seconds())
-    return Reason("running", f"{text} A cancel was requested {asked} ago.", "Wait: a call that is under way is ended first.")
+    return Reason("running", f"{text} A cancel was requested {asked} ago.", "Wait: the call under way is ended first.")
 
 
 def _waiting(task: Task) -> Iterator[Reason]:
