@@ -114,10 +114,11 @@ def up(options: argparse.Namespace) -> int:
     from opspawn_site.fleet import start
     from opspawn_site.fleet.progress import progress
 
+    shown = progress(options.json)
     if options.grpc_port:
-        print(f"--grpc-port {options.grpc_port} has no effect: there is no gRPC yet", file=sys.stderr)
+        shown.note(f"--grpc-port {options.grpc_port} has no effect: there is no gRPC yet")
     asked = start.Options(DataFolder(options.data_dir), options.port, options.flower_port, options.workers)
-    return start.up(asked, progress(options.json))
+    return start.up(asked, shown)
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def workers() -> dict[str, int]:
     """Live workers that still claim, and their slots that were free at the last heartbeat."""
-    at_work = roll_call().filter(live=True, draining=False)
+    at_work = roll_call().filter(live=True, draining=False)  # type: ignore[misc]  # `live` is annotated
     free = Sum(Greatest(F("slots") - F("in_flight"), 0, output_field=IntegerField()), default=0)
     return at_work.aggregate(count=Count("id"), free=free)
 

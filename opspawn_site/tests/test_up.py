@@ -29,7 +29,7 @@ SCRIPT = [{"tool_calls": [{"name": "add_numbers", "arguments": {"a": 5, "b": 3}}
 class Running:
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.process = start_up(folder)
+        self.process = start_up(folder, "--grpc-port", "50051")
         self.line = ready_line(self.process, folder)
 
     def now(self) -> dict[str, Any]:
@@ -66,6 +66,15 @@ def test_the_first_line_says_where_everything_is(fleet: Running) -> None:
     assert fleet.now() == line
     assert (fleet.folder / "up.json").stat().st_mode & 0o777 == 0o600
     assert fleet.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_port_for_grpc_is_taken_and_said_to_have_no_effect(fleet: Running) -> None:
+    assert "--grpc-port 50051 has no effect: there is no gRPC yet" in progress_of(fleet.folder).read_text()
+
+
+def test_the_rows_of_flower_show_the_task_and_its_agent(fleet: Running) -> None:
+    environment = psutil.Process(fleet.line["pids"]["flower"][0]).environ()
+    assert environment["FLOWER_TASKS_COLUMNS"].split(",")[0] == "args"
 
 
 def test_no_secret_is_on_a_command_line(fleet: Running) -> None:

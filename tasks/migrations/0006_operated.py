@@ -1,3 +1,5 @@
+from typing import Any
+
 import django.db.models.deletion
 from django.db import migrations, models
 
@@ -8,7 +10,7 @@ GIVEN = {
 }
 
 
-def let_groups_in(apps, schema_editor):
+def let_groups_in(apps: Any, schema_editor: Any) -> None:
     """For an installation that has the groups already; a new one gets the permissions with them."""
     Group = apps.get_model("auth", "Group")
     Permission = apps.get_model("auth", "Permission")
