@@ -73,9 +73,9 @@ class Transcript:
         self._line((f"\n  {text}", "dim"))
 
     def _room(self) -> int:
-        """For a step's summary: what the other columns leave of the screen, and at least 30 characters."""
-        width = self._console.width if self._console.is_terminal else 132
-        return max(30, min(width - 92, 60))
+        """For a step's summary: what the other columns leave of the screen, and at least 20 characters."""
+        width = self._console.width if self._console.is_terminal else 120
+        return max(20, min(width - 80, 60))
 
     def _line(self, *pieces: tuple[str, str]) -> None:
         from rich.text import Text
