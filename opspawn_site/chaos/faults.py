@@ -6,14 +6,13 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import redis
 
-from opspawn_site.fleet.start import Fleet
 from opspawn_site.fleet.supervisor import Part
 
 MARGIN_SECONDS = 3.0  # that an outage lasts longer than a lease
@@ -34,13 +33,16 @@ class Loss:
 class Faults:
     """The faults of one trial. Each method does one and returns the seconds until it is over."""
 
-    def __init__(self, fleet: Fleet, random: Random, lease_seconds: float, some_task: Callable[[], str | None]) -> None:
+    def __init__(
+        self, parts: Sequence[Part], redis_url: str, random: Random, lease_seconds: float,
+        some_task: Callable[[], str | None],
+    ) -> None:  # fmt: skip
         self.counts: Counter[str] = Counter()
         self.losses: list[Loss] = []
         self.spans: list[tuple[float, float]] = []  # begin and end of each fault, by the machine's clock
         self.thawed_at = 0.0  # monotonic; of the last worker that went on after it was frozen
-        self._parts = fleet.supervisor.parts
-        self._redis_url = fleet.line["redis_url"]
+        self._parts = parts
+        self._redis_url = redis_url
         self._random = random
         self._outage_seconds = lease_seconds + MARGIN_SECONDS
         self._some_task = some_task
@@ -50,11 +52,12 @@ class Faults:
     def deal(self) -> tuple[str, float]:
         """Do the next fault: every kind once, shuffled, then all of them again. Returns its name and seconds."""
         if not self._deck:
-            self._deck = sorted(KINDS)
+            there = {part.kind for part in self._parts}
+            self._deck = sorted(name for name, (kind, _) in KINDS.items() if kind in there)
             self._random.shuffle(self._deck)
         name = self._deck.pop()
         began = time.time()
-        seconds = KINDS[name](self)
+        seconds = KINDS[name][1](self)
         self.spans.append((began, time.time() + seconds))
         self.counts[name] += 1
         return name, seconds
@@ -179,17 +182,18 @@ class Faults:
             client.close()
 
 
-KINDS: dict[str, Callable[[Faults], float]] = {
-    "one worker killed": Faults.kill_one_worker,
-    "all workers killed": Faults.kill_all_workers,
-    "worker told to stop": Faults.drain_a_worker,
-    "worker frozen past its lease": Faults.freeze_a_worker,
-    "web killed": Faults.kill_web,
-    "PostgreSQL killed": Faults.restart_postgres,
-    "PostgreSQL away past the lease": Faults.stop_postgres,
-    "Redis killed": Faults.restart_redis,
-    "Redis away": Faults.stop_redis,
-    "Redis frozen": Faults.freeze_redis,
-    "Redis emptied": Faults.empty_redis,
-    f"one bell rung {BELLS} times": Faults.ring_one_bell_often,
+# By name: the kind of part that it is about, and what is done.
+KINDS: dict[str, tuple[str, Callable[[Faults], float]]] = {
+    "one worker killed": ("worker", Faults.kill_one_worker),
+    "all workers killed": ("worker", Faults.kill_all_workers),
+    "worker told to stop": ("worker", Faults.drain_a_worker),
+    "worker frozen past its lease": ("worker", Faults.freeze_a_worker),
+    "web killed": ("web", Faults.kill_web),
+    "PostgreSQL killed": ("postgres", Faults.restart_postgres),
+    "PostgreSQL away past the lease": ("postgres", Faults.stop_postgres),
+    "Redis killed": ("redis", Faults.restart_redis),
+    "Redis away": ("redis", Faults.stop_redis),
+    "Redis frozen": ("redis", Faults.freeze_redis),
+    "Redis emptied": ("redis", Faults.empty_redis),
+    f"one bell rung {BELLS} times": ("web", Faults.ring_one_bell_often),
 }

@@ -61,7 +61,9 @@ class Trial:
         self._random = random
         self._planned = plan(wish.tasks, wish.minutes * 60 * LOAD_SHARE, random)
         self._load = Load(Client(fleet.line), self._planned)
-        self._faults = Faults(fleet, random, lease_seconds, self._some_task)
+        self._faults = Faults(
+            fleet.supervisor.parts, fleet.line["redis_url"], random, lease_seconds, self._some_task
+        )
         self._person = Person(self._database_url, ledger)
         self._looked = 0.0
 
