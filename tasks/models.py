@@ -112,6 +112,8 @@ class Task(models.Model):
             models.Index(F("queue"), F("priority").desc(), Coalesce(F("api_key"), 0), F("id"), name="task_unrung",
                          condition=Q(status=Status.PENDING, rung_at__isnull=True, blocked=False)),
             models.Index(fields=["id"], name="task_blocked", condition=Q(status=Status.PENDING, blocked=True)),
+            models.Index(fields=["id"], name="task_unheeded", condition=Q(
+                cancel_requested_at__isnull=False, status__in=[Status.PENDING, Status.WAITING])),
             models.Index(fields=["queue", "rung_at"], name="task_rung",
                          condition=Q(status=Status.PENDING, rung_at__isnull=False)),
             models.Index(fields=["id"], name="task_running", condition=Q(status=Status.RUNNING)),
