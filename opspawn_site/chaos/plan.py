@@ -71,7 +71,8 @@ KINDS = {
     "poison": Kind("proof-poison", 0.0, (COMPLETED, LOST)),
     "deadly": Kind("proof-deadly", 0.0, (LOST,)),
 }
-POISON_EVERY, DEADLY_EVERY = 150, 300  # tasks; at least one of each
+POISON_EVERY, DEADLY_EVERY = 150, 300  # tasks; at least one of each from POISON_FROM tasks on
+POISON_FROM = 20
 
 
 def make_agents() -> None:
@@ -101,9 +102,10 @@ def plan(tasks: int, seconds: float, random: Random) -> list[Asked]:
 
 def _kinds(tasks: int, random: Random) -> list[str]:
     special = ["poison"] * max(1, tasks // POISON_EVERY) + ["deadly"] * max(1, tasks // DEADLY_EVERY)
+    special = special if tasks >= POISON_FROM else []
     names = [name for name, kind in KINDS.items() if kind.share]
     shares = [KINDS[name].share for name in names]
-    chosen = special[:tasks] + random.choices(names, shares, k=max(0, tasks - len(special)))
+    chosen = special + random.choices(names, shares, k=max(0, tasks - len(special)))
     random.shuffle(chosen)
     return chosen
 
