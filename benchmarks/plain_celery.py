@@ -49,7 +49,7 @@ app.conf.update(
 )  # fmt: skip
 
 
-@app.task
+@app.task(name="walk")  # the same in the workers and where this module is the program
 def walk(number: int) -> None:
     """A model call, a tool with an effect, a model call."""
     ledger, key = Ledger(os.environ[FOLDER]), str(number)
