@@ -7,6 +7,7 @@ from typing import Any
 
 from auditlog.models import LogEntry
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -210,6 +211,7 @@ class TaskAdmin(ResumingActions, ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        object_id = unquote(object_id)  # the list links to task_5F…
         task = self.get_object(request, object_id)
         if task is None or not self.has_view_permission(request, task):
             return super().change_view(request, object_id, form_url, extra_context)

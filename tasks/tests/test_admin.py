@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
+from django.contrib.admin.utils import quote
 from django.test import Client
 from django.utils import timezone
 
@@ -280,3 +281,10 @@ def test_the_steps_of_one_task_are_found_in_their_order(boss: Client) -> None:
 @pytest.mark.parametrize(("cost", "shown"), [(None, "unknown"), (0, "$0"), ("0.00142", "$0.00142"), ("12", "$12")])
 def test_money_is_shown_without_noise_and_never_as_0_when_unknown(cost: Any, shown: str) -> None:
     assert money(None if cost is None else Decimal(cost)) == shown
+
+
+def test_the_list_leads_to_the_page(boss: Client) -> None:
+    task = ended()
+    link = f"{LIST}{quote(task.id)}/change/"
+    assert link in boss.get(LIST).content.decode()
+    assert boss.get(link).status_code == 200
