@@ -10,6 +10,11 @@ def main() -> int | None:
 
     if sys.argv[1:2] and sys.argv[1] in NAMES:
         return run(sys.argv[1:])
+    if sys.argv[1:] in (["--version"], ["version"]):
+        from opspawn_site import VERSION
+
+        print(VERSION)
+        return 0
     return django(sys.argv)
 
 
@@ -28,7 +33,20 @@ def django(arguments: list[str]) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if not without_database(error):
+            raise
+        print(f"error: {arguments[1]} needs a database, and no fleet runs in {DataFolder().path}: "
+              "start one with ./opspawn up, or set DATABASE_URL", file=sys.stderr)  # fmt: skip
+        return 1
     return 0
+
+
+def without_database(error: Exception) -> bool:
+    """Whether a command failed because there is none to talk to, not because one that was named is away."""
+    from django.db import OperationalError
+
+    return isinstance(error, OperationalError) and not os.environ.get("DATABASE_URL")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from opspawn_site.environment import SettingError, load_dotenv
 from opspawn_site.fleet.errors import FleetError, NoFleet
@@ -193,6 +194,8 @@ def reach_database(folder: DataFolder) -> None:
 def test(arguments: list[str]) -> int:
     """Become pytest, in the repository's root; opspawn_site/testing.py starts what the tests need."""
     os.chdir(REPOSITORY)
+    os.environ["OPSPAWN_DOTENV"] = "off"
+    import_module("opspawn_site.settings")  # a wrong one is said here in a line, not in pytest's traceback
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments])  # noqa: S606
 
 

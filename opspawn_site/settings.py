@@ -7,6 +7,7 @@ import pathlib
 import secrets
 from urllib.parse import unquote, urlsplit
 
+from opspawn_site import VERSION
 from opspawn_site.environment import Environment, SettingError, load_dotenv, wrong
 from opspawn_site.navigation import UNFOLD  # noqa: F401 - django-unfold reads it here
 
@@ -14,7 +15,6 @@ BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
 load_dotenv(BASE_DIR / ".env")
 env = Environment(os.environ)
 
-VERSION = "0.1.0"
 
 # Secrets and services. `up`, `demo` and `test` put these four into the environment before Django starts.
 DATABASE_URL = env.url("DATABASE_URL", ("postgresql", "postgres"))
@@ -173,6 +173,9 @@ DATABASES = {
 # The admin; opspawn_site/navigation.py holds UNFOLD.
 LOGIN_URL, LOGIN_REDIRECT_URL = "/admin/login/", "/admin/"
 DATE_FORMAT, TIME_FORMAT, DATETIME_FORMAT = "Y-m-d", "H:i:s", "Y-m-d H:i:s"
+
+if not DATABASE_URL:
+    del DATABASES["default"]["OPTIONS"]["pool"]  # what needs a database is to fail at once, not to wait for one
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["opspawn_site.rest.authentication.ApiKeyAuthentication"],

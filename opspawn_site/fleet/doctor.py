@@ -112,7 +112,7 @@ def provider_keys(keys: dict[str, str]) -> Check:
     """Which are set, never what they are. None has to be: the scripted model needs no provider."""
     known = [provider for provider, key in keys.items() if key]
     unset = [provider for provider, key in keys.items() if not key]
-    text = f"set for {', '.join(known)}" if known else "none is set; the scripted models work without"
+    text = f"set here for {', '.join(known)}" if known else "none is set here; only the scripted models work without"
     return Check("provider keys", text + (f"; not set for {', '.join(unset)}" if known and unset else ""))
 
 
