@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from functools import partial
 import pytest
 
 PREFIX = "opspawn-test-"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a shell: servers would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OPSPAWN_DOTENV"] = "off"  # also for the processes that tests start
 
 
