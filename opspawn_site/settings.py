@@ -149,8 +149,10 @@ CSRF_COOKIE_NAME = "opspawn_csrf"
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = REQUEST_MAX_BYTES
 
-# Without DATABASE_URL there is no database: the address refuses connections instead of reaching a stranger's.
+# Without DATABASE_URL there is no database: the address refuses connections instead of reaching a stranger's, at
+# once, since no pool waits for it.
 _database = urlsplit(DATABASE_URL or "postgresql://none@127.0.0.1:1/none")
+_pool = {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60, "reconnect_timeout": 1}
 DATABASES = {
     "default": {
         "ENGINE": "opspawn_site.postgresql",
@@ -161,7 +163,7 @@ DATABASES = {
         "PASSWORD": unquote(_database.password or ""),
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60, "reconnect_timeout": 1},
+            "pool": _pool if DATABASE_URL else None,
             "connect_timeout": 3,
             "application_name": "opspawn",
             "prepare_threshold": 0,  # only for cursors that bind on the server; Django's own bind in the text
@@ -173,9 +175,6 @@ DATABASES = {
 # The admin; opspawn_site/navigation.py holds UNFOLD.
 LOGIN_URL, LOGIN_REDIRECT_URL = "/admin/login/", "/admin/"
 DATE_FORMAT, TIME_FORMAT, DATETIME_FORMAT = "Y-m-d", "H:i:s", "Y-m-d H:i:s"
-
-if not DATABASE_URL:
-    del DATABASES["default"]["OPTIONS"]["pool"]  # what needs a database is to fail at once, not to wait for one
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["opspawn_site.rest.authentication.ApiKeyAuthentication"],
