@@ -25,7 +25,7 @@ def test_doctor_without_a_fleet_fails_with_a_fix_beside_each_failure(tmp_path: p
     assert done.returncode == 1
     assert [line for line in lines if line.startswith("✗ fleet")]
     assert all("→" in line for line in lines if line.startswith("✗"))
-    assert [line for line in lines if line.startswith("✓ provider keys  set for openai; not set for anthropic")]
+    assert [line for line in lines if line.startswith("✓ provider keys  set here for openai; not set for anthropic")]
     assert "sk-very-secret" not in done.stdout + done.stderr
 
 
