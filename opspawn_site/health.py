@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import redis
 import structlog
 from django.conf import settings
 from django.db import connection
@@ -86,6 +85,8 @@ def known_migrations() -> frozenset[tuple[str, str]]:
 
 
 def check_redis() -> None:
+    import redis  # a third of a second, which no command but the web needs
+
     client: Any = redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_connect_timeout=1, socket_timeout=1)
     with client:
         client.ping()
