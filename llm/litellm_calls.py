@@ -7,11 +7,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from llm import arguments, options, providers, tokens
+from llm import arguments, options, prices, providers, tokens
 from llm.errors import Abandoned, Malformed, MissingKey
 from llm.messages import Message, ModelCall, Reply, ToolRequest, ToolSpec, Usage
 from llm.storable import clean
@@ -200,12 +200,28 @@ def _usage(call: ModelCall, response: Any, text: str, requests: tuple[ToolReques
 
     So is one whose count cannot be: a row could not hold it, or it would take from what the task has used.
     """
-    from llm import prices
-
     told = getattr(response, "usage", None)
     spent = (getattr(told, "prompt_tokens", 0) or 0, getattr(told, "completion_tokens", 0) or 0)
     if any(spent) and all(0 <= count <= TOKENS_OF_A_CALL for count in spent):
-        return Usage(*spent, prices.cost_usd(call.settings.model, response))
+        return _priced(call.settings.model, _counted(told), told)
     if not text and not requests:
         return Usage()
     return Usage(tokens.of_input(call.messages, call.tools), tokens.of_output(text, requests), None)
+
+
+def _counted(told: Any) -> Usage:
+    """The provider's own count, with what its prompt cache read and wrote."""
+    details = getattr(told, "prompt_tokens_details", None)
+    read, written = getattr(details, "cached_tokens", 0) or 0, getattr(details, "cache_creation_tokens", 0) or 0
+    if not (read >= 0 <= written and read + written <= told.prompt_tokens):
+        read = written = 0
+    return Usage(
+        told.prompt_tokens or 0, told.completion_tokens or 0, cached_tokens=read, cache_write_tokens=written
+    )  # fmt: skip
+
+
+def _priced(model: str, counted: Usage, told: Any) -> Usage:
+    """With its cost: what OpenRouter says, which is not in the map; else what the map's prices come to."""
+    own = providers.split(model)[0] == "openrouter"
+    cost = prices.told_usd(getattr(told, "cost", None)) if own else prices.cost_usd(model, counted)
+    return replace(counted, cost_usd=cost)

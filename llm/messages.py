@@ -69,11 +69,17 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens and money of one or more calls. `cost_usd` is None when a price is unknown, never 0 instead."""
+    """Tokens and money of one or more calls. `cost_usd` is None when a price is unknown, never 0 instead.
+
+    `input_tokens` are all of the prompt; `cached_tokens` of them were read from the provider's prompt cache and
+    `cache_write_tokens` of them written to it.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: Decimal | None = Decimal(0)
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         unknown = self.cost_usd is None or other.cost_usd is None
@@ -81,6 +87,8 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             None if unknown else self.cost_usd + other.cost_usd,  # type: ignore[operator]
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
     @property
