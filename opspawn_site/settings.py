@@ -167,7 +167,7 @@ DATABASES = {
             "connect_timeout": 3,
             "application_name": "opspawn",
             "prepare_threshold": 0,  # only for cursors that bind on the server; Django's own bind in the text
-            "options": "-c idle_in_transaction_session_timeout=60000",
+            "options": "-c idle_in_transaction_session_timeout=60000 -c plan_cache_mode=force_generic_plan",
         },
     }
 }

@@ -23,42 +23,39 @@ LIVE = frozenset(Status) - FINAL
 
 NOBODY_ENDED_IT = "Its worker was lost, and the task ended before it was made again."
 
+FOUND = " SELECT {} FROM moved"
+# Every value is bound as text and cast here, so that PostgreSQL keeps one plan for each shape of the statement.
 MOVED = """
 WITH moved AS (
-    UPDATE tasks_task SET last_seq = last_seq + %(drawn)s, updated_at = clock_timestamp(){assignments}
-    WHERE id = %(id)s AND status = ANY(%(sources)s){conditions}
+    UPDATE tasks_task SET last_seq = last_seq + {drawn}, updated_at = clock_timestamp(){assignments}
+    WHERE id = %s AND status IN ({sources}){conditions}
     RETURNING {returning}
 )"""
-FOUND = " SELECT {} FROM moved"
-# By constant task and numbers, so that no plan ever reads the other steps of a long task.
-ENDED = """, ended AS (
+ENDED = """, ended{place} AS (
     UPDATE tasks_step AS step SET
-        status = e.status, summary = e.summary, output = e.output, error = e.error, model = e.model,
-        input_tokens = e.input_tokens, output_tokens = e.output_tokens, cost_usd = e.cost_usd,
-        attempts = e.attempts, simulated = e.simulated, seconds = e.seconds
-    FROM moved, jsonb_to_recordset(%(ended)s::jsonb) AS e(
-        seq int, status text, summary text, output jsonb, error text, model text, input_tokens bigint,
-        output_tokens bigint, cost_usd numeric, attempts jsonb, simulated bool, seconds float)
-    WHERE step.task_id = %(id)s AND step.seq = ANY(%(ended_seqs)s::int[]) AND step.seq = e.seq
+        status = %s, summary = %s, output = %s::jsonb, error = %s, model = %s, input_tokens = %s::bigint,
+        output_tokens = %s::bigint, cost_usd = %s::numeric, attempts = %s::jsonb, simulated = %s::bool,
+        seconds = %s::float
+    FROM moved WHERE step.task_id = moved.id AND step.seq = %s::int
 )"""
 ABANDONED = """, abandoned AS (
-    UPDATE tasks_step AS step SET status = 'unknown', error = %(nobody)s FROM moved
-    WHERE step.task_id = %(id)s AND step.status = 'started' AND step.seq <> ALL(%(ended_seqs)s::int[])
+    UPDATE tasks_step AS step SET status = 'unknown', error = %s FROM moved
+    WHERE step.task_id = moved.id AND step.status = 'started' AND step.seq <> ALL(%s::int[])
 )"""
-STARTED = """, started AS (
+STARTED = """, started{place} AS (
     INSERT INTO tasks_step (task_id, seq, kind, name, call_id, input, attempt, started_at, status, summary,
         input_tokens, output_tokens, cost_usd, attempts, simulated, repeat_allowed)
-    SELECT moved.id, s.seq, s.kind, s.name, s.call_id, s.input, moved.attempt, moved.updated_at, 'started', '',
+    SELECT moved.id, %s::int, %s, %s, %s, %s::jsonb, moved.attempt, moved.updated_at, 'started', '',
         0, 0, 0, '[]', false, false
-    FROM moved, jsonb_to_recordset(%(started)s::jsonb) AS s(seq int, kind text, name text, call_id text, input jsonb)
+    FROM moved
     ON CONFLICT (task_id, seq) DO UPDATE SET status = excluded.status, attempt = excluded.attempt,
         started_at = excluded.started_at, error = NULL, repeat_allowed = false
 )"""
 NOTED = """, noted AS (
     INSERT INTO tasks_event (task_id, seq, type, at, data)
-    SELECT moved.id, moved.last_seq - %(drawn)s + n.place, n.type, moved.updated_at,
+    SELECT moved.id, moved.last_seq - {drawn} + n.place, n.type, moved.updated_at,
         CASE n.type WHEN 'task.started' THEN n.data || jsonb_build_object('attempt', moved.attempt) ELSE n.data END
-    FROM moved, unnest(%(types)s::text[], %(data)s::jsonb[]) WITH ORDINALITY AS n(type, data, place)
+    FROM moved, (VALUES {rows}) AS n(place, type, data)
 )"""
 
 
@@ -104,6 +101,11 @@ class Plus(NamedTuple):
 
     amount: int | Decimal
 
+    @property
+    def kind(self) -> str:
+        """The type in PostgreSQL."""
+        return "numeric" if isinstance(self.amount, Decimal) else "bigint"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -141,44 +143,78 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
 
     None when there is no such row in a state that allows it, or it is fenced off: then nothing was written.
     """
-    values: dict[str, Any] = {
-        "id": task_id,
-        "sources": sources_of(change),
-        "drawn": len(change.notes),
-        "types": [note.type.value for note in change.notes],
-        "data": [storable_json(note.data) for note in change.notes],
-        "ended": storable_json([_fields(ended) for ended in change.ended]),
-        "ended_seqs": [ended.seq for ended in change.ended],
-        "nobody": NOBODY_ENDED_IT,
-        "started": storable_json([_fields(begun) for begun in change.begun]),
-        "fence": change.attempt,
-    }
     assign = {**change.assign, **({"status": change.to.value} if change.to else {})}
-    assignments = tuple(_assignment(column, value, values) for column, value in assign.items())
-    conditions = tuple(condition.as_string(None) for condition in change.only_if)
-    if change.attempt is not None:
-        conditions += ("attempt = %(fence)s",)
-    parts = (bool(change.ended), change.to in FINAL, bool(change.begun), bool(change.notes))
-    row = _execute(_statement(assignments, conditions, parts, tuple(returning)), values)
+    shape = _Shape(
+        assignments=tuple(_assignment(column, value) for column, value in assign.items()),
+        conditions=tuple(condition.as_string(None) for condition in change.only_if),
+        sources=tuple(sources_of(change)), fenced=change.attempt is not None, final=change.to in FINAL,
+        ended=len(change.ended), begun=len(change.begun), notes=len(change.notes), returning=tuple(returning),
+    )  # fmt: skip
+    row = _execute(_statement(shape), _values(task_id, change, assign))
     return dict(zip(returning, row, strict=True)) if row else None
 
 
+class _Shape(NamedTuple):
+    """What the text of a statement depends on."""
+
+    assignments: tuple[str, ...]
+    conditions: tuple[str, ...]
+    sources: tuple[str, ...]
+    fenced: bool
+    final: bool
+    ended: int
+    begun: int
+    notes: int
+    returning: tuple[str, ...]
+
+
 @lru_cache(maxsize=256)
-def _statement(
-    assignments: tuple[str, ...], conditions: tuple[str, ...], parts: tuple[bool, ...], returning: tuple[str, ...]
-) -> str:
+def _statement(shape: _Shape) -> str:
     """The text for a change of this shape: few shapes, so that PostgreSQL keeps each one's plan."""
-    text = MOVED.format(
-        assignments="".join(f", {assignment}" for assignment in assignments),
-        conditions="".join(f" AND {condition}" for condition in conditions),
-        returning=", ".join(dict.fromkeys(("id", "attempt", "last_seq", "updated_at", *returning))),
-    )
-    written = zip(parts, (ENDED, ABANDONED, STARTED, NOTED), strict=True)
-    text += "".join(part for wanted, part in written if wanted)
-    return text + FOUND.format(", ".join(returning))
+    conditions = (*shape.conditions, *(("attempt = %s::int",) if shape.fenced else ()))
+    parts = [
+        MOVED.format(
+            drawn=shape.notes, assignments="".join(f", {assignment}" for assignment in shape.assignments),
+            sources=", ".join(f"'{source}'" for source in shape.sources) or "NULL",
+            conditions="".join(f" AND {condition}" for condition in conditions),
+            returning=", ".join(dict.fromkeys(("id", "attempt", "last_seq", "updated_at", *shape.returning))),
+        ),
+        *(ENDED.format(place=place) for place in range(shape.ended)),
+        ABANDONED if shape.final else "",
+        *(STARTED.format(place=place) for place in range(shape.begun)),
+    ]  # fmt: skip
+    if shape.notes:
+        rows = ", ".join(f"({place}, %s, %s::jsonb)" for place in range(1, shape.notes + 1))
+        parts.append(NOTED.format(drawn=shape.notes, rows=rows))
+    return "".join(parts) + FOUND.format(", ".join(shape.returning))
 
 
-def _execute(statement: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
+def _values(task_id: str, change: Change, assign: Mapping[str, Any]) -> list[Any]:
+    """The values in the order of the statement's parts."""
+    values = [_bound(value) for value in assign.values() if not isinstance(value, sql.Composable)]
+    values.append(task_id)
+    if change.attempt is not None:
+        values.append(str(change.attempt))
+    for ended in change.ended:
+        values += _values_of_end(ended)
+    if change.to in FINAL:
+        values += [NOBODY_ENDED_IT, [ended.seq for ended in change.ended]]
+    for begun in change.begun:
+        values += [str(begun.seq), begun.kind, begun.name, begun.call_id, _json(begun.input)]
+    for note in change.notes:
+        values += [note.type.value, storable_json(note.data)]
+    return values
+
+
+def _values_of_end(ended: Ended) -> list[Any]:
+    attempts = "[]" if ended.attempts == () else _json(ended.attempts)
+    return [
+        ended.status, ended.summary, _json(ended.output), ended.error, ended.model, str(ended.input_tokens),
+        str(ended.output_tokens), ended.cost_usd, attempts, ended.simulated, str(ended.seconds), str(ended.seq),
+    ]  # fmt: skip
+
+
+def _execute(statement: str, values: list[Any]) -> tuple[Any, ...] | None:
     """Run it as a prepared statement: Django's own cursor sends the values in the text, and each is planned anew."""
     connection.ensure_connection()
     cursor: Any = psycopg.Cursor(connection.connection)
@@ -188,15 +224,20 @@ def _execute(statement: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
         return row
 
 
-def _assignment(column: str, value: Any, values: dict[str, Any]) -> str:
+def _assignment(column: str, value: Any) -> str:
     if isinstance(value, sql.Composable):
         return f"{column} = {value.as_string(None)}"
-    name = f"set_{column}"
-    if isinstance(value, Plus):
-        values[name] = value.amount
-        return f"{column} = {column} + %({name})s"
-    values[name] = value
-    return f"{column} = %({name})s"
+    return f"{column} = {column} + %s::{value.kind}" if isinstance(value, Plus) else f"{column} = %s"
+
+
+def _bound(value: Any) -> Any:
+    """A whole number as text: bound as a number, its type would depend on its size, and each type has its own plan."""
+    bare = value.amount if isinstance(value, Plus) else value
+    return str(bare) if type(bare) in (int, Decimal) else bare
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else storable_json(value)
 
 
 def storable_json(value: Any) -> str:
@@ -213,7 +254,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _fields(step: Begun | Ended) -> dict[str, Any]:
-    return {name: getattr(step, name) for name in step.__slots__}

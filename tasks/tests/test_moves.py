@@ -1,6 +1,7 @@
 """The one statement: what it writes, what fences it off, and every arrow of the table of moves."""
 from __future__ import annotations
 
+import datetime
 import itertools
 from typing import Any
 
@@ -11,12 +12,13 @@ from psycopg import sql
 from tasks import moves
 from tasks.models import Event, Step, Task
 from tasks.moves import Begun, Change, Ended, Note
-from tasks.states import FINAL, MOVES, EventType, Status
+from tasks.states import FINAL, MOVES, ErrorCode, EventType, Status, WaitingOn
 from tasks.tests.factories import TaskFactory
 
 pytestmark = pytest.mark.django_db
 
 NOW = sql.SQL("clock_timestamp()")
+NOON = datetime.datetime(2030, 1, 1, 12, tzinfo=datetime.UTC)
 FREE: dict[str, Any] = {"lease_until": None, "claimed_at": None, "worker": ""}
 COLUMNS: dict[Status, dict[str, Any]] = {
     Status.PENDING: FREE | {"waiting_on": None},
@@ -73,14 +75,47 @@ def test_the_database_itself_refuses_to_change_a_final_status(source: Status, to
         {"status": "running"},
         {"status": "completed"},
         {"result": {"agent_outcome": 1}},
+        {"status": "waiting", "waiting_on": "godot"},
+        {"status": "failed", "error_code": "timeout", "completed_at": NOON},
+        {"status": "failed", "error_code": "bad_luck", "error_message": "x", "completed_at": NOON},
+        {"status": "cancelled"},
+        {"completed_at": NOON},
+        {"lease_until": NOON},
+        {"claimed_at": NOON},
+        {"status": "running", "lease_until": NOON, "claimed_at": NOON, "started_at": NOON, "attempt": 1},
+        {"status": "running", "lease_until": NOON, "claimed_at": NOON, "started_at": NOON, "worker": "w"},
+        {"status": "running", "lease_until": NOON, "claimed_at": NOON, "attempt": 1, "worker": "w"},
         {"priority": 6},
+        {"priority": -6},
         {"cost_usd": -1},
+        {"running_seconds": -1},
+        {"steps_count": -1},
+        {"takeovers": -1},
+        {"last_seq": -1},
+        {"input_tokens": -1},
+        {"output_tokens": -1},
     ],
 )
 def test_impossible_rows_are_refused_by_the_database(columns: dict[str, Any]) -> None:
     task = TaskFactory()
     with pytest.raises(IntegrityError), transaction.atomic():
         Task.objects.filter(id=task.id).update(**columns)
+
+
+@pytest.mark.parametrize("code", ErrorCode.values)
+def test_the_database_knows_every_error_code(code: str) -> None:
+    task = TaskFactory()
+    failed = {"completed_at": NOW, "error_code": code, "error_message": "x"}
+
+    assert moves.apply(task.id, Change(to=Status.FAILED, assign=failed)) is not None
+
+
+@pytest.mark.parametrize("what", WaitingOn.values)
+def test_the_database_knows_everything_that_is_waited_for(what: str) -> None:
+    task = TaskFactory()
+    force(task, Status.RUNNING)
+
+    assert moves.apply(task.id, Change(to=Status.WAITING, assign=FREE | {"waiting_on": what})) is not None
 
 
 def test_a_change_writes_the_step_that_ended_the_one_that_starts_and_its_events_together() -> None:
