@@ -1,11 +1,16 @@
 """Claiming: `pending → running` in one UPDATE, and what else a claim may have to heed."""
 from __future__ import annotations
 
+import json
+from functools import cache
+from typing import Any
+
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from psycopg import sql
 
-from tasks import bell, moves
+from agents.models import Agent, AgentVersion
+from tasks import bell, moves, prepared
 from tasks.models import Task
 from tasks.moves import Change, Note
 from tasks.states import EventType, Status
@@ -22,6 +27,14 @@ BELOW_LIMIT = sql.SQL(
 )
 
 
+CLAIMED = """
+SELECT {}, version.config, agent.slug, version.version FROM tasks_task AS task
+JOIN agents_agentversion AS version ON version.id = task.version_id
+JOIN agents_agent AS agent ON agent.id = version.agent_id
+WHERE task.id = %s
+"""
+
+
 def claim(task_id: str, worker: str, *, alone: bool = False) -> Task | None:
     """Claim the task: the attempt goes up, the lease starts. Commits. None: not to be had, or a suspect.
 
@@ -32,7 +45,30 @@ def claim(task_id: str, worker: str, *, alone: bool = False) -> Task | None:
     at_once = moves.apply(task_id, _change(worker, (FREE, UNLIMITED, *trusted))) is not None
     if not at_once and not _claim_limited(task_id, worker, trusted):
         return None
-    return Task.objects.select_related("version__agent").get(id=task_id)
+    return claimed(task_id)
+
+
+def claimed(task_id: str) -> Task | None:
+    """The task's row with its version and agent, as a worker needs them. One query."""
+    fields = _fields()
+    row = prepared.row(_statement(), [task_id])
+    if row is None:
+        return None
+    task = prepared.made(Task, fields, row[: len(fields)])
+    config, slug, number = row[len(fields) :]
+    task.version = AgentVersion(id=task.version_id, agent_id=task.agent_id, version=number, config=json.loads(config))
+    task.version.agent = task.agent = Agent(id=task.agent_id, slug=slug)
+    return task
+
+
+@cache
+def _fields() -> tuple[models.Field[Any, Any], ...]:
+    return prepared.fields_of(Task)
+
+
+@cache
+def _statement() -> str:
+    return CLAIMED.format(", ".join(f"task.{field.column}" for field in _fields()))
 
 
 def is_suspect(task_id: str) -> bool:

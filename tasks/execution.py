@@ -14,7 +14,7 @@ from llm.storable import clean
 from tasks import bell, dependents, moves
 from tasks.alone import run_alone
 from tasks.attendance import Attendance
-from tasks.claims import claim, is_suspect
+from tasks.claims import claim, claimed, is_suspect
 from tasks.journal import Cancelled, Fenced, Journal, Nondeterminism, Released, Stopped, Unsure
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
@@ -43,8 +43,8 @@ def execute(task_id: str, worker: str) -> None:
 def execute_claimed(task_id: str, attempt: int) -> None:
     """Run a task that another process claimed for this one. Returns at once when it was taken over meanwhile."""
     asked = time.monotonic()
-    task = Task.objects.select_related("version__agent").filter(id=task_id, attempt=attempt).first()
-    if task is not None:
+    task = claimed(task_id)
+    if task is not None and task.attempt == attempt:
         _hold_and_run(task, asked, renew=True)
 
 
@@ -63,16 +63,24 @@ def _hold_and_run(task: Task, asked: float, *, renew: bool = False) -> None:
 
 def _run_held(task: Task, held: Held) -> None:
     try:
-        journal = Journal(held, list(Step.objects.filter(task=task).order_by("seq")))
-        connection.close()
+        journal = Journal(held, _recorded(task))
         _run_journaled(task, held, journal)
-        dependents.settle(task.id)
+        if journal.depended_on:
+            dependents.settle(task.id)
     except Released:
         log.info("task_released")
     except Fenced:
         log.warning("task_fenced")
     except AWAY as error:
         log.warning("task_left_to_the_sweeper", error=type(error).__name__)
+
+
+def _recorded(task: Task) -> list[Step]:
+    """The steps of earlier attempts, in their order. Hands the connection back."""
+    try:
+        return list(Step.objects.filter(task=task).order_by("seq")) if task.attempt > 1 else []
+    finally:
+        connection.close()
 
 
 def _run_journaled(task: Task, held: Held, journal: Journal) -> None:

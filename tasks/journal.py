@@ -28,6 +28,7 @@ RAN = sql.SQL(
     "running_seconds + greatest(0, extract(epoch FROM least(clock_timestamp(), lease_until) - claimed_at))"
 )
 LET_GO = {"lease_until": None, "claimed_at": None, "worker": "", "rung_at": None, "running_seconds": RAN}
+DEPENDED_ON = "EXISTS (SELECT 1 FROM tasks_dependency AS other WHERE other.on_id = moved.id)"
 STEP_ENDS = frozenset({EventType.STEP_COMPLETED, EventType.STEP_FAILED})
 
 
@@ -74,6 +75,7 @@ class Journal:
         self._opened_at = 0.0
         self._ended: list[Ended] = []
         self._notes: list[Note] = []
+        self.depended_on = True  # as far as is known: whether other tasks may wait for the end of this one
 
     def check(self) -> None:
         """Raise Fenced, Cancelled or Released when the run has to stop at this step boundary."""
@@ -164,7 +166,8 @@ class Journal:
             self.end(StepStatus.FAILED, error="Ended while it ran.", summary="ended while it ran")
         self._notes.append(note)
         assign = LET_GO | {"completed_at": sql.SQL("clock_timestamp()")} | columns
-        self._write(to=to, assign=assign, landed=self._is_final)
+        row = self._write(to=to, assign=assign, landed=self._is_final, returning=(DEPENDED_ON,))
+        self.depended_on = row is None or row[DEPENDED_ON]
 
     def park(self, unsure: Unsure) -> None:
         """Commit that the task waits for a person to say what happened to this step. Raises Fenced."""
@@ -207,10 +210,12 @@ class Journal:
         to: Status | None = None,
         assign: dict[str, Any] | None = None,
         begun: tuple[Begun, ...] = (),
-    ) -> None:
-        """One fenced commit, tried until the lease ends when PostgreSQL is away.
+        returning: tuple[str, ...] = ("last_seq",),
+    ) -> dict[str, Any] | None:
+        """One fenced commit, tried until the lease ends when PostgreSQL is away. Raises Fenced.
 
-        A commit whose answer was lost may have happened: `landed` looks before it is tried again.
+        A commit whose answer was lost may have happened: `landed` looks before it is tried again; then nothing is
+        returned.
         """
         ended = tuple(self._ended)
         change = Change(
@@ -222,7 +227,8 @@ class Journal:
             if self._held.gone:
                 raise Fenced
             try:
-                written = (unsure and landed()) or moves.apply(self._held.task_id, change) is not None
+                has_landed = unsure and landed()
+                row = None if has_landed else moves.apply(self._held.task_id, change, returning)
                 break
             except (OperationalError, InterfaceError):
                 unsure = True
@@ -230,10 +236,11 @@ class Journal:
                 pause = min(pause * 2, 2.0)
             finally:
                 connection.close()
-        if not written:
+        if row is None and not has_landed:
             self._held.lost.set()
             raise Fenced
         self._ended, self._notes = [], []
+        return row
 
     def _row(self) -> Step | None:
         return self._recorded.get(self._seq)

@@ -6,15 +6,14 @@ from functools import partial
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from psycopg import sql
 
 from agents import overrides
 from agents.errors import AgentArchived, FieldProblem, UnknownAgent
 from agents.models import AgentVersion
-from tasks import bell, dependents, moves
+from tasks import bell, creation, dependents, moves
 from tasks.errors import AlreadyFinal, IdempotencyConflict, NotFinal, SubmissionInvalid, UnknownTask
-from tasks.models import ApiKey, Dependency, Event, IdempotencyKey, Task
+from tasks.models import ApiKey, IdempotencyKey, Task
 from tasks.moves import Change, Note
 from tasks.states import EventType, Status
 from tasks.submission import Submission, problems_of
@@ -107,11 +106,9 @@ def pinned_version(agent: str) -> AgentVersion:
     Raises UnknownAgent and AgentArchived.
     """
     slug, at, number = (agent or settings.DEFAULT_AGENT).partition("@")
-    versions = AgentVersion.objects.select_related("agent").filter(agent__slug=slug)
-    if not at:
-        found = versions.filter(version=F("agent__version")).first()
-    else:
-        found = versions.filter(version=int(number)).first() if _is_version(number) else None
+    found = None
+    if not at or _is_version(number):
+        found = creation.published(slug, int(number) if at else None)
     if found is None:
         detail = f"There is no agent {agent or slug!r}. List the agents, or create it first."
         raise UnknownAgent(detail, problems=(FieldProblem("/agent", "unknown_agent", detail),))
@@ -143,28 +140,20 @@ def _earlier(submission: Submission) -> Task | None:
 
 
 def _create(submission: Submission, version: AgentVersion, retry_of: Task | None = None) -> Task:
-    created = Note(EventType.TASK_CREATED, {"agent": version.agent.slug, "version": version.version})
-    with transaction.atomic():
-        task = Task.objects.create(
-            agent=version.agent, version=version, api_key=submission.api_key, submitted_by=submission.submitted_by,
-            task_type=submission.task_type, name=submission.name, input_data=dict(submission.input_data),
-            overrides=overrides.merge(submission.input_data, submission.overrides), limits=dict(submission.limits),
-            metadata=dict(submission.metadata), session_id=submission.session_id, priority=submission.priority,
-            scheduled_at=submission.scheduled_at, queue=version.config.get("queue", "default"),
-            max_concurrency=version.config.get("max_concurrency"), parent_id=submission.parent_task_id,
-            blocked=bool(submission.depends_on), retry_of=retry_of, last_seq=1,
-        )  # fmt: skip
-        Dependency.objects.bulk_create(Dependency(task=task, on_id=on) for on in submission.depends_on)
-        Event.objects.create(task=task, seq=1, type=created.type, at=task.created_at, data=dict(created.data))
-        if submission.idempotency_key and submission.api_key:
-            IdempotencyKey.objects.create(
-                api_key=submission.api_key, key=submission.idempotency_key,
-                body_digest=submission.body_digest, task=task,
-            )  # fmt: skip
-        if task.blocked:
-            transaction.on_commit(partial(dependents.review, task.id))
-        else:
-            transaction.on_commit(partial(bell.nudge, task.queue))
+    task = Task(
+        agent=version.agent, version=version, api_key=submission.api_key, submitted_by=submission.submitted_by,
+        task_type=submission.task_type, name=submission.name, input_data=dict(submission.input_data),
+        overrides=overrides.merge(submission.input_data, submission.overrides), limits=dict(submission.limits),
+        metadata=dict(submission.metadata), session_id=submission.session_id, priority=submission.priority,
+        scheduled_at=submission.scheduled_at, queue=version.config.get("queue", "default"),
+        max_concurrency=version.config.get("max_concurrency"), parent_id=submission.parent_task_id,
+        blocked=bool(submission.depends_on), retry_of=retry_of, last_seq=1,
+    )  # fmt: skip
+    creation.create(task, submission)
+    if task.blocked:
+        transaction.on_commit(partial(dependents.review, task.id))
+    else:
+        transaction.on_commit(partial(bell.nudge, task.queue))
     return task
 
 

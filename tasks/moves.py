@@ -12,11 +12,10 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import psycopg
-from django.db import connection
 from psycopg import sql
 
 from llm.storable import clean_json
+from tasks import prepared
 from tasks.states import FINAL, MOVES, EventType, Status
 
 LIVE = frozenset(Status) - FINAL
@@ -141,7 +140,8 @@ def sources_of(change: Change) -> list[str]:
 def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)) -> dict[str, Any] | None:
     """Make the change in one statement (and one commit, outside a transaction) and return those columns.
 
-    None when there is no such row in a state that allows it, or it is fenced off: then nothing was written.
+    Besides columns, `returning` may name SQL expressions over `moved`, the changed row. None when there is no such row
+    in a state that allows it, or it is fenced off: then nothing was written.
     """
     assign = {**change.assign, **({"status": change.to.value} if change.to else {})}
     shape = _Shape(
@@ -150,7 +150,7 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
         sources=tuple(sources_of(change)), fenced=change.attempt is not None, final=change.to in FINAL,
         ended=len(change.ended), begun=len(change.begun), notes=len(change.notes), returning=tuple(returning),
     )  # fmt: skip
-    row = _execute(_statement(shape), _values(task_id, change, assign))
+    row = prepared.row(_statement(shape), _values(task_id, change, assign))
     return dict(zip(returning, row, strict=True)) if row else None
 
 
@@ -172,12 +172,13 @@ class _Shape(NamedTuple):
 def _statement(shape: _Shape) -> str:
     """The text for a change of this shape: few shapes, so that PostgreSQL keeps each one's plan."""
     conditions = (*shape.conditions, *(("attempt = %s::int",) if shape.fenced else ()))
+    columns = [wanted for wanted in shape.returning if wanted.isidentifier()]
     parts = [
         MOVED.format(
             drawn=shape.notes, assignments="".join(f", {assignment}" for assignment in shape.assignments),
             sources=", ".join(f"'{source}'" for source in shape.sources) or "NULL",
             conditions="".join(f" AND {condition}" for condition in conditions),
-            returning=", ".join(dict.fromkeys(("id", "attempt", "last_seq", "updated_at", *shape.returning))),
+            returning=", ".join(dict.fromkeys(("id", "attempt", "last_seq", "updated_at", *columns))),
         ),
         *(ENDED.format(place=place) for place in range(shape.ended)),
         ABANDONED if shape.final else "",
@@ -212,16 +213,6 @@ def _values_of_end(ended: Ended) -> list[Any]:
         ended.status, ended.summary, _json(ended.output), ended.error, ended.model, str(ended.input_tokens),
         str(ended.output_tokens), ended.cost_usd, attempts, ended.simulated, str(ended.seconds), str(ended.seq),
     ]  # fmt: skip
-
-
-def _execute(statement: str, values: list[Any]) -> tuple[Any, ...] | None:
-    """Run it as a prepared statement: Django's own cursor sends the values in the text, and each is planned anew."""
-    connection.ensure_connection()
-    cursor: Any = psycopg.Cursor(connection.connection)
-    with connection.make_debug_cursor(cursor) if connection.queries_logged else connection.make_cursor(cursor) as made:
-        made.execute(statement, values)
-        row: tuple[Any, ...] | None = made.fetchone()
-        return row
 
 
 def _assignment(column: str, value: Any) -> str:

@@ -4,10 +4,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+
+from tasks import prepared
 
 LEVELS = 200  # pairs of priority and API key that one round looks at
 HEARTBEATS = 3  # a worker that missed so many is not counted on
+
+# Most rounds find nothing: each end of a task asks for one.
+ANY = """
+SELECT 1 FROM tasks_task WHERE queue = %s AND status = 'pending' AND rung_at IS NULL AND NOT blocked LIMIT 1
+"""
 
 # The index `task_unrung` is (queue, priority desc, API key, id): `levels` hops from one pair of priority and key to
 # the next, and each pair gives its oldest tasks, so that a backlog of any size costs the same.
@@ -15,14 +21,14 @@ NEXT = """
 WITH RECURSIVE fleet AS (
     SELECT coalesce(sum(slots), 0) AS slots FROM tasks_worker
     WHERE %(queue)s = ANY(queues) AND NOT draining
-        AND heartbeat_at > clock_timestamp() - make_interval(secs => %(silence)s)
+        AND heartbeat_at > clock_timestamp() - make_interval(secs => %(silence)s::float)
 ), running AS MATERIALIZED (
     SELECT queue, agent_id, api_key_id FROM tasks_task WHERE status = 'running'
 ), bells AS MATERIALIZED (
     SELECT agent_id FROM tasks_task WHERE queue = %(queue)s AND status = 'pending' AND rung_at IS NOT NULL
 ), allowed AS (
     SELECT greatest(0, CASE
-        WHEN fleet.slots = 0 THEN %(slots)s
+        WHEN fleet.slots = 0 THEN %(slots)s::int
         ELSE 2 * greatest(0, fleet.slots - (SELECT count(*) FROM running WHERE running.queue = %(queue)s))
     END - (SELECT count(*) FROM bells)) AS bells FROM fleet
 ), busy_agents AS MATERIALIZED (
@@ -47,7 +53,7 @@ WITH RECURSIVE fleet AS (
             AND priority < levels.priority
          ORDER BY priority DESC, coalesce(api_key_id, 0) LIMIT 1)
         LIMIT 1
-    ) AS hop WHERE levels.place < %(levels)s
+    ) AS hop WHERE levels.place < %(levels)s::int
 ), candidates AS (
     SELECT task.*, levels.api_key,
         row_number() OVER (PARTITION BY levels.api_key ORDER BY levels.priority DESC, task.id)
@@ -81,17 +87,17 @@ RETURNING task.id, task.name, agent.slug, version.version, -candidates.priority,
 def take_next(queue: str) -> list[tuple[Any, ...]]:
     """Mark the next tasks of the queue as rung and return (id, name, slug, version) in the order to ring them.
 
-    One statement. At most twice the free slots of the live workers are outstanding (rung and not claimed); while
-    no worker is known, WORKER_CONCURRENCY. Never one that is blocked, whose time has not come, or whose agent
+    Two statements at most. At most twice the free slots of the live workers are outstanding (rung and not claimed);
+    while no worker is known, WORKER_CONCURRENCY. Never one that is blocked, whose time has not come, or whose agent
     is at its `max_concurrency`.
     """
-    values: dict[str, str | int | float] = {
+    if prepared.row(ANY, [queue]) is None:
+        return []
+    values = {
         "queue": queue,
-        "slots": settings.WORKER_CONCURRENCY,
-        "silence": HEARTBEATS * settings.TASK_HEARTBEAT_SECONDS,
-        "levels": LEVELS,
+        "slots": str(settings.WORKER_CONCURRENCY),
+        "silence": str(HEARTBEATS * settings.TASK_HEARTBEAT_SECONDS),
+        "levels": str(LEVELS),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(NEXT, values)
-        rows = cursor.fetchall()
+    rows = prepared.rows(NEXT, values)
     return [row[:4] for row in sorted(rows, key=lambda row: (row[4], row[5], row[0]))]
