@@ -4,17 +4,19 @@
 
 Each task asks a local model server (0 ms, its own process) and calls `add_numbers` in turn, through every real part
 but the broker: claim, journal, loop, gateway, LiteLLM, HTTP. `LiteLLM alone` are the same calls with the same growing
-history, without anything of ours; `raw httpx` the same requests over one connection. All in one run, so that the
-ratios hold when the machine's speed drifts. PostgreSQL is embedded and syncs its commits (fsync on).
+history, without anything of ours; `raw httpx` the same requests over one connection. They take turns, so that the
+ratios hold when the machine's speed drifts. PostgreSQL is embedded and syncs its commits.
 """
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 SERVER = """
@@ -31,6 +33,7 @@ with OpenAIServer(answer) as server:
     sys.stdin.read()
 """
 RUNS = 20
+OWN_COMMITS = 2  # of reading the counters
 
 
 class Cost(NamedTuple):
@@ -55,17 +58,27 @@ def model_server(turns: int) -> Iterator[str]:
 
 
 def backends_cpu() -> float:
-    """Seconds of CPU that PostgreSQL's processes have used, those that ended included."""
-    import psutil
+    """Seconds of CPU that the processes of this PostgreSQL have used."""
+    server = _server()
+    return sum(_on_cpu(process.pid) for process in (server, *server.children()))
 
-    total = 0.0
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "postgres":
-            times = process.cpu_times()
-            total += times.user + times.system
-            if process.parent() is None or process.parent().name() != "postgres":
-                total += times.children_user + times.children_system
-    return total
+
+def _on_cpu(pid: int) -> float:
+    """To the nanosecond, where psutil has ticks of 10 ms (Linux, sched-stats.txt)."""
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, IndexError):  # it ended just now
+        return 0.0
+
+
+@cache
+def _server() -> Any:
+    import psutil
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return psutil.Process(cursor.fetchone()[0]).parent()
 
 
 def counters() -> tuple[float, float]:
@@ -80,21 +93,30 @@ def counters() -> tuple[float, float]:
     return float(wal), float(commits)
 
 
-def measured(run: Callable[[], None], runs: int) -> Cost:
-    run()  # connections, prepared imports
+def measured_in_turn(contenders: Mapping[str, Callable[[], None]], runs: int) -> dict[str, Cost]:
+    """The mean of so many runs of each, one after the other in turn: a machine that slows down slows all of them."""
+    for run in contenders.values():
+        run()  # connections, prepared statements, imports
+    sums = dict.fromkeys(contenders, Cost(0, 0, 0, 0, 0))
+    for _ in range(runs):
+        for name, run in contenders.items():
+            cost = _cost_of(run)
+            sums[name] = Cost(*(sum(pair) for pair in zip(sums[name], cost, strict=True)))
+    return {name: Cost(*(value / runs for value in total)) for name, total in sums.items()}
+
+
+def _cost_of(run: Callable[[], None]) -> Cost:
     wal, commits = counters()
     database, worker, wall = backends_cpu(), time.process_time(), time.perf_counter()
-    for _ in range(runs):
-        run()
+    run()
     wall, worker = time.perf_counter() - wall, time.process_time() - worker
     database = backends_cpu() - database
     wal_after, commits_after = counters()
-    each = (worker * 1000, database * 1000, wall * 1000, wal_after - wal, commits_after - commits)
-    return Cost(*(value / runs for value in each))
+    return Cost(worker * 1000, database * 1000, wall * 1000, wal_after - wal, commits_after - commits - OWN_COMMITS)
 
 
-def durable(base: str, turns: int) -> Callable[[], None]:
-    """Submit and execute one task of that many model calls."""
+def contenders(base: str, turns: int) -> dict[str, Callable[[], None]]:
+    """Submitting a task of that many model calls, executing it, and the same calls without anything of ours."""
     from django.conf import settings
 
     from agents import versions
@@ -105,16 +127,30 @@ def durable(base: str, turns: int) -> Callable[[], None]:
     settings.PROVIDER_KEYS["openai"], settings.PROVIDER_API_BASES["openai"] = "benchmark", base
     config = {"model": "openai/gpt-4o-mini", "tools": ["add_numbers"], "limits": {"max_steps": 1000}}
     slug = versions.create(f"bench-{turns}-{os.getpid()}", config, by="benchmark").slug
+    submitted: list[str] = []
+
+    def submit() -> None:
+        asked = lifecycle.Submission(agent=slug, input_data={"prompt": "add"}, limits={"max_steps": 1000})
+        submitted.append(lifecycle.submit(asked)[0].id)
 
     def run() -> None:
-        asked = lifecycle.Submission(agent=slug, input_data={"prompt": "add"}, limits={"max_steps": 1000})
-        task, _ = lifecycle.submit(asked)
-        execute(task.id, "benchmark")
-        row = Task.objects.get(id=task.id)
+        execute(submitted[-1], "benchmark")
+
+    def check() -> None:
+        row = Task.objects.get(id=submitted[-1])
         if row.status != "completed" or row.steps_count != 2 * turns - 1:
             raise RuntimeError(f"{row.status} after {row.steps_count} steps: {row.error_message}")
 
-    return run
+    return {
+        "submit": submit, "execute": run, "check": check,
+        "litellm": litellm_alone(base, turns), "httpx": httpx_alone(base, turns),
+    }  # fmt: skip
+
+
+TOOL = {"name": "add_numbers", "description": "Add two numbers.", "parameters": {
+    "type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}}}  # fmt: skip
+TOOLS = [{"type": "function", "function": TOOL}]
+Conversation = list[dict[str, Any]]
 
 
 def litellm_alone(base: str, turns: int) -> Callable[[], None]:
@@ -122,30 +158,45 @@ def litellm_alone(base: str, turns: int) -> Callable[[], None]:
     from llm import litellm_calls
 
     litellm = litellm_calls.load()
-    tool = {"name": "add_numbers", "description": "Add two numbers.", "parameters": {
-        "type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}}}  # fmt: skip
 
-    def run() -> None:
-        history: list[dict[str, Any]] = [{"role": "user", "content": "add"}]
-        for _ in range(turns):
-            reply = litellm.completion(
-                model="openai/gpt-4o-mini", messages=history, tools=[{"type": "function", "function": tool}],
-                api_base=base, api_key="benchmark", max_retries=0,
-            ).choices[0].message  # fmt: skip
-            history.append({"role": "assistant", "content": reply.content, "tool_calls": [
-                {"id": call.id, "type": "function", "function": {"name": call.function.name,
-                 "arguments": call.function.arguments}} for call in reply.tool_calls or []] or None})  # fmt: skip
-            for call in reply.tool_calls or []:
-                history.append({"role": "tool", "tool_call_id": call.id, "content": '{"sum": 1}'})
+    def ask(history: Conversation) -> dict[str, Any]:
+        reply = litellm.completion(model="openai/gpt-4o-mini", messages=history, tools=TOOLS, api_base=base,
+                                   api_key="benchmark", max_retries=0).choices[0].message  # fmt: skip
+        made = [{"id": call.id, "type": "function", "function": call.function.model_dump()}
+                for call in reply.tool_calls or []]  # fmt: skip
+        return {"role": "assistant", "content": reply.content, "tool_calls": made or None}
 
-    return run
+    return lambda: _converse(ask, turns)
+
+
+def httpx_alone(base: str, turns: int) -> Callable[[], None]:
+    """The same requests over one connection, their answers read as JSON."""
+    import httpx
+
+    client = httpx.Client(headers={"Authorization": "Bearer benchmark"})
+
+    def ask(history: Conversation) -> dict[str, Any]:
+        body = {"model": "gpt-4o-mini", "messages": history, "tools": TOOLS}
+        answer: dict[str, Any] = client.post(f"{base}/chat/completions", json=body).json()["choices"][0]["message"]
+        return answer
+
+    return lambda: _converse(ask, turns)
+
+
+def _converse(ask: Callable[[Conversation], dict[str, Any]], turns: int) -> None:
+    history: Conversation = [{"role": "user", "content": "add"}]
+    for _ in range(turns):
+        reply = ask(history)
+        history.append(reply)
+        for call in reply.get("tool_calls") or []:
+            history.append({"role": "tool", "tool_call_id": call["id"], "content": '{"sum": 1}'})
 
 
 def main() -> int:
     from opspawn_site import testing
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "opspawn_site.settings")
-    end = testing.start()
+    end = testing.start(throwaway=False)
     try:
         import django
 
@@ -161,20 +212,26 @@ def main() -> int:
 
 def report() -> None:
     print(f"{'per task':34s} worker CPU   PostgreSQL CPU    wall     WAL      commits")
-    per_step = {}
+    per_step, alone = {}, 0.0
     for turns, runs in ((10, RUNS), (25, 8), (50, 4), (250, 1)):
         with model_server(turns) as base:
-            cost = measured(durable(base, turns), runs)
-            show(f"durable, {turns} model + {turns - 1} tool calls", cost)
-            per_step[turns] = cost.worker_ms / (2 * turns - 1)
-            if turns == 10:
-                show("LiteLLM alone, the same calls", measured(litellm_alone(base, turns), runs))
-    print(f"\na step of the 499-step task costs {per_step[250] / per_step[10]:.2f} times one of the 19-step task")
+            costs = measured_in_turn(contenders(base, turns), runs)
+        show(f"{turns} model + {turns - 1} tool calls", costs["execute"])
+        per_step[turns] = costs["execute"].worker_ms / (2 * turns - 1)
+        if turns == 10:
+            show("  its submission", costs["submit"])
+            show("  LiteLLM alone, the same calls", costs["litellm"])
+            show("  raw httpx, the same requests", costs["httpx"])
+            alone = costs["litellm"].worker_ms
+            first = costs["execute"]
+    print(f"\n10 model calls: worker {first.worker_ms / alone:.2f}, PostgreSQL {first.database_ms / alone:.2f} times "
+          f"LiteLLM alone; 50: {per_step[50] * 99 / alone:.2f} times LiteLLM alone for 10")  # fmt: skip
+    print(f"a step of the 499-step task costs {per_step[250] / per_step[10]:.2f} times one of the 19-step task")
 
 
 def show(name: str, cost: Cost) -> None:
     print(f"{name:34s} {cost.worker_ms:7.1f} ms {cost.database_ms:10.1f} ms {cost.wall_ms:10.1f} ms "
-          f"{cost.wal_bytes / 1024:7.1f} KB {cost.commits:7.1f}")  # fmt: skip
+          f"{cost.wal_bytes / 1024:7.1f} KB {cost.commits:7.1f}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -30,10 +30,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     yield
 
 
-def start() -> Callable[[], None]:
+def start(*, throwaway: bool = True) -> Callable[[], None]:
     """Start what is missing and put its addresses into the environment. Returns what ends it again.
 
-    A run that is killed takes its servers along (the launcher's death signal); its folder goes with the next run.
+    A throwaway server does not wait for the disk; benchmarks take one that does. A run that is killed takes its servers
+    along (the launcher's death signal); its folder goes with the next run.
     """
     if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
         return lambda: None
@@ -52,7 +53,7 @@ def start() -> Callable[[], None]:
     folder.make()
     undo.enter_context(folder.locked())
     claims = Claims()
-    backing = Backing(folder, claims, throwaway=True)
+    backing = Backing(folder, claims, throwaway=throwaway)
     supervisor = Supervisor(Signals(), Progress(), lambda: None)
     undo.callback(supervisor.stop)
     try:

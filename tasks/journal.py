@@ -128,7 +128,7 @@ class Journal:
 
         The call has to end within `progress_seconds`, or the heartbeat lets the lease go. Raises Fenced.
         """
-        begun = Begun(self._seq, kind, name[:200], given, call_id[:200])
+        begun = Begun(self._seq, kind, name[:200], given, call_id[:200], again=self._row() is not None)
         self._notes.append(Note(EventType.STEP_STARTED, {"step": begun.seq, "kind": kind, "name": begun.name}))
         self._write(begun=(begun,), landed=lambda: self._has_begun(begun.seq))
         self._open = begun

@@ -47,8 +47,11 @@ STARTED = """, started{place} AS (
     SELECT moved.id, %s::int, %s, %s, %s, %s::jsonb, moved.attempt, moved.updated_at, 'started', '',
         0, 0, 0, '[]', false, false
     FROM moved
-    ON CONFLICT (task_id, seq) DO UPDATE SET status = excluded.status, attempt = excluded.attempt,
-        started_at = excluded.started_at, error = NULL, repeat_allowed = false
+)"""
+RESTARTED = """, started{place} AS (
+    UPDATE tasks_step AS step SET status = 'started', attempt = moved.attempt, started_at = moved.updated_at,
+        error = NULL, repeat_allowed = false
+    FROM moved WHERE step.task_id = moved.id AND step.seq = %s::int
 )"""
 NOTED = """, noted AS (
     INSERT INTO tasks_event (task_id, seq, type, at, data)
@@ -68,13 +71,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A step that starts with a change."""
+    """A step that starts with a change; `again` when an earlier attempt left its row."""
 
     seq: int
     kind: str
     name: str
     input: Any
     call_id: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,8 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
         assignments=tuple(_assignment(column, value) for column, value in assign.items()),
         conditions=tuple(condition.as_string(None) for condition in change.only_if),
         sources=tuple(sources_of(change)), fenced=change.attempt is not None, final=change.to in FINAL,
-        ended=len(change.ended), begun=len(change.begun), notes=len(change.notes), returning=tuple(returning),
+        ended=len(change.ended), begun=tuple(begun.again for begun in change.begun), notes=len(change.notes),
+        returning=tuple(returning),
     )  # fmt: skip
     row = prepared.row(_statement(shape), _values(task_id, change, assign))
     return dict(zip(returning, row, strict=True)) if row else None
@@ -163,7 +168,7 @@ class _Shape(NamedTuple):
     fenced: bool
     final: bool
     ended: int
-    begun: int
+    begun: tuple[bool, ...]
     notes: int
     returning: tuple[str, ...]
 
@@ -182,7 +187,7 @@ def _statement(shape: _Shape) -> str:
         ),
         *(ENDED.format(place=place) for place in range(shape.ended)),
         ABANDONED if shape.final else "",
-        *(STARTED.format(place=place) for place in range(shape.begun)),
+        *((RESTARTED if again else STARTED).format(place=place) for place, again in enumerate(shape.begun)),
     ]  # fmt: skip
     if shape.notes:
         rows = ", ".join(f"({place}, %s, %s::jsonb)" for place in range(1, shape.notes + 1))
@@ -201,10 +206,15 @@ def _values(task_id: str, change: Change, assign: Mapping[str, Any]) -> list[Any
     if change.to in FINAL:
         values += [NOBODY_ENDED_IT, [ended.seq for ended in change.ended]]
     for begun in change.begun:
-        values += [str(begun.seq), begun.kind, begun.name, begun.call_id, _json(begun.input)]
+        values += _values_of_start(begun)
     for note in change.notes:
         values += [note.type.value, storable_json(note.data)]
     return values
+
+
+def _values_of_start(begun: Begun) -> list[Any]:
+    told = [] if begun.again else [begun.kind, begun.name, begun.call_id, _json(begun.input)]
+    return [str(begun.seq), *told]
 
 
 def _values_of_end(ended: Ended) -> list[Any]:
