@@ -218,6 +218,10 @@ def _values_of_start(begun: Begun) -> list[Any]:
 
 
 def _values_of_end(ended: Ended) -> list[Any]:
+    """Raises ValueError for what no call can have used."""
+    if ended.input_tokens < 0 or ended.output_tokens < 0 or (ended.cost_usd or "0").startswith("-"):
+        raise ValueError(f"step {ended.seq} cannot have used {ended.input_tokens} and {ended.output_tokens} tokens "
+                         f"for {ended.cost_usd} dollars")  # fmt: skip
     attempts = "[]" if ended.attempts == () else _json(ended.attempts)
     return [
         ended.status, ended.summary, _json(ended.output), ended.error, ended.model, str(ended.input_tokens),

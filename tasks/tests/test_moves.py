@@ -87,13 +87,9 @@ def test_the_database_itself_refuses_to_change_a_final_status(source: Status, to
         {"status": "running", "lease_until": NOON, "claimed_at": NOON, "attempt": 1, "worker": "w"},
         {"priority": 6},
         {"priority": -6},
-        {"cost_usd": -1},
         {"running_seconds": -1},
-        {"steps_count": -1},
-        {"takeovers": -1},
-        {"last_seq": -1},
-        {"input_tokens": -1},
-        {"output_tokens": -1},
+        *({name: -1, "worker": "w"} for name in ("cost_usd", "steps_count", "takeovers", "last_seq")),
+        *({name: -1, "worker": "w"} for name in ("input_tokens", "output_tokens")),
     ],
 )
 def test_impossible_rows_are_refused_by_the_database(columns: dict[str, Any]) -> None:
