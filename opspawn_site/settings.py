@@ -152,7 +152,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = REQUEST_MAX_BYTES
 # Without DATABASE_URL there is no database: the address refuses connections instead of reaching a stranger's, at
 # once, since no pool waits for it.
 _database = urlsplit(DATABASE_URL or "postgresql://none@127.0.0.1:1/none")
-_pool = {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 60, "reconnect_timeout": 1}
+_pool = {"min_size": 1, "max_size": 20, "timeout": 3, "max_idle": 5, "reconnect_timeout": 1}
 DATABASES = {
     "default": {
         "ENGINE": "opspawn_site.postgresql",
