@@ -82,6 +82,8 @@ def broken(result: Result) -> dict[str, list[str]]:
     found = dict(result.found.broken)
     if result.orphans:
         found["orphan processes"] = [str(pid) for pid in result.orphans]
+    if result.found.connections > result.connections_before:
+        found["connections left open"] = [f"{result.connections_before} before, {result.found.connections} after"]
     if result.refusals:
         found["unforeseen answers of the API"] = result.refusals
     return found
@@ -118,7 +120,7 @@ def rows(result: Result) -> list[tuple[str, str, str]]:
         ("seconds to a 201: p50, p99, max", submit_times(result.submit_seconds), ""),
         ("orphan processes", str(len(result.orphans)), "0"),
         ("idle in transaction", str(found.idle_in_transaction), "0"),
-        ("connections before, after", f"{result.connections_before}, {found.connections}", ""),
+        ("connections before, after", f"{result.connections_before}, {found.connections}", "no more after"),
     ]
 
 

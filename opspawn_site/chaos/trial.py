@@ -22,6 +22,7 @@ from opspawn_site.fleet.supervisor import Backoff
 GAP_SECONDS = (2.0, 9.0)  # between the end of a fault and the next one
 LOAD_SHARE = 0.85  # of the time in which tasks are submitted
 SETTLE_SECONDS = 150.0  # a task that kills its process may die TASK_MAX_TAKEOVERS times, a lease each time
+REST_SECONDS = 120.0  # a pool lets one unused connection go every few seconds
 LOOK_SECONDS = 1.0
 
 
@@ -80,8 +81,10 @@ class Trial:
             self._faults.end()
         ended = time.monotonic()
         self._settle(ended + SETTLE_SECONDS)
+        settled = time.monotonic() - ended
         self._load.stop()
-        result = Result(seconds=ended - began, settle_seconds=time.monotonic() - ended, connections_before=before)
+        self._rest(time.monotonic() + REST_SECONDS, before)
+        result = Result(seconds=ended - began, settle_seconds=settled, connections_before=before)
         return self._measured(result)
 
     def _go_on_with_faults(self, until: float) -> None:
@@ -102,6 +105,11 @@ class Trial:
             self._pause(0.5)
             if self._load.is_over and findings.unfinished(self._database_url) == 0:
                 return
+
+    def _rest(self, until: float, connections: int) -> None:
+        """Wait until PostgreSQL has no more connections than before, or the bound is reached."""
+        while time.monotonic() < until and findings.connections(self._database_url) > connections:
+            self._pause(0.5)
 
     def _pause(self, seconds: float) -> None:
         self._fleet.supervisor.pause(seconds)

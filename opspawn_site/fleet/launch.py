@@ -1,6 +1,6 @@
 """Become another program: under another user if asked, and never outliving the process that started it.
 
-Run as a script: launch.py UID GID SIGNAL PARENT PROGRAM [ARGUMENT …], with UID -1 for no change of user.
+Run as a script: launch.py UID GID SIGNAL NICE PARENT PROGRAM [ARGUMENT …], with UID -1 for no change of user.
 The death signal is set after the change of user, because that change clears it, and by a program of its own,
 because code between fork and exec is not safe in a process with threads.
 """
@@ -13,8 +13,9 @@ from collections.abc import Callable
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def main(uid: int, gid: int, signal_number: int, parent: int, program: list[str]) -> None:
+def main(uid: int, gid: int, signal_number: int, nice: int, parent: int, program: list[str]) -> None:
     os.umask(0o077)
+    os.nice(nice)
     die_with_parent = death_signal() if sys.platform == "linux" else None  # while Python's library can be read
     if uid >= 0:
         os.setgroups([])
@@ -38,5 +39,5 @@ def death_signal() -> Callable[[int], object]:
 
 
 if __name__ == "__main__":
-    uid, gid, number, parent = map(int, sys.argv[1:5])
-    main(uid, gid, number, parent, sys.argv[5:])
+    uid, gid, number, nice, parent = map(int, sys.argv[1:6])
+    main(uid, gid, number, nice, parent, sys.argv[6:])

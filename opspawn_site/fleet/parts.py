@@ -16,6 +16,7 @@ MARK = "OPSPAWN_FLEET"  # in the environment of every child: the data folder it 
 WORKER = ("-m", "celery", "-A", "opspawn_site.celery", "worker")
 FLOWER_COLUMNS = "args,state,received,runtime,worker,uuid"  # `args` shows the task's id and its agent
 FLOWER = ("-m", "celery", "-A", "opspawn_site.fleet.monitor", "flower")
+STAND_BACK = 5  # a machine that is busy with tasks still answers those who submit and watch them
 # Two malloc arenas instead of eight a core: a process of a hundred threads stays tens of megabytes smaller.
 LEAN = {"MALLOC_ARENA_MAX": "2", "PYTHONUNBUFFERED": "1"}
 
@@ -25,9 +26,9 @@ def environment(folder: DataFolder, **more: str) -> dict[str, str]:
 
 
 def python(folder: DataFolder, name: str, *arguments: str, more: Mapping[str, str] | None = None,
-           descriptors: tuple[int, ...] = ()) -> Program:  # fmt: skip
-    command = [sys.executable, *arguments]
-    return Program(command, REPOSITORY, folder.log(name), environment(folder, **(more or {})), descriptors=descriptors)
+           descriptors: tuple[int, ...] = (), nice: int = 0) -> Program:  # fmt: skip
+    command, given = [sys.executable, *arguments], environment(folder, **(more or {}))
+    return Program(command, REPOSITORY, folder.log(name), given, descriptors=descriptors, nice=nice)
 
 
 def web(folder: DataFolder, listener: socket.socket) -> Program:
@@ -37,7 +38,7 @@ def web(folder: DataFolder, listener: socket.socket) -> Program:
 
 def worker(folder: DataFolder, name: str, queues: list[str]) -> Program:
     options = ("--pool", "threads", "-Q", ",".join(queues), "-n", f"{name}@%h", "--without-gossip", "--without-mingle")
-    return python(folder, name, *WORKER, *options)
+    return python(folder, name, *WORKER, *options, nice=STAND_BACK)
 
 
 def flower(folder: DataFolder, host: str, port: int) -> Program:
@@ -47,7 +48,7 @@ def flower(folder: DataFolder, host: str, port: int) -> Program:
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{folder.secret('flower')}",
         "FLOWER_TASKS_COLUMNS": FLOWER_COLUMNS,
     }
-    return python(folder, "flower", *FLOWER, *options, more=more)
+    return python(folder, "flower", *FLOWER, *options, more=more, nice=STAND_BACK)
 
 
 def get(host: str, port: int, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:

@@ -34,6 +34,7 @@ class Program:
     account: Account | None = None
     death_signal: signal.Signals = signal.SIGKILL  # sent when the supervisor is gone
     descriptors: tuple[int, ...] = ()
+    nice: int = 0  # 0 to 19: how far it stands back when the machine is busy
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, so that a Ctrl-C on the terminal reaches the supervisor alone.
@@ -41,7 +42,7 @@ class Program:
         Call this from the main thread: the death signal is sent when the *thread* that started a child ends.
         """
         uid, gid = (self.account.uid, self.account.gid) if self.account else (-1, -1)
-        launch = [sys.executable, "-I", "-S", LAUNCHER, str(uid), str(gid), str(int(self.death_signal))]
+        launch = [sys.executable, "-I", "-S", LAUNCHER, *map(str, (uid, gid, int(self.death_signal), self.nice))]
         with open(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as log:
             return subprocess.Popen(
                 [*launch, str(os.getpid()), *self.arguments],
