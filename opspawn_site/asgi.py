@@ -26,6 +26,7 @@ handler = get_wsgi_application()
 from django.conf import settings  # noqa: E402
 from django.urls import get_resolver  # noqa: E402
 
+from opspawn_site.postgresql.base import Connection  # noqa: E402
 from opspawn_site.rest.request_id import ARRIVED, TOO_LARGE  # noqa: E402
 from tasks.watch import HOLD, STREAM  # noqa: E402
 
@@ -33,6 +34,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+Connection.answer_seconds = 4.0  # a caller hears within 5 s that PostgreSQL is away, also when it is only frozen
 CLOSING = asyncio.Event()  # set when the server is told to stop
 # More threads than database connections (20): while PostgreSQL is away each request takes its 3 s of patience.
 THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="request")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 import pytest
@@ -60,6 +61,19 @@ class Up:
     def submit_in_time(self) -> tuple[str, float]:
         began = time.monotonic()
         return self.submit(1)[0], time.monotonic() - began
+
+    def submit_or_refusal(self) -> tuple[int, float]:
+        """The status of one POST, and the seconds it took."""
+        began = time.monotonic()
+        body = {"agent": "adder", "input_data": {"prompt": "add"}}
+        headers = {"Authorization": f"Bearer {self.line['api_key']}"}
+        status = httpx.post(f"{self.line['api']}/tasks/", json=body, headers=headers, timeout=20).status_code
+        return status, time.monotonic() - began
+
+    def submit_when_it_answers(self, count: int) -> list[str]:
+        with contextlib.suppress(FleetError):
+            return self.submit(count)
+        return []
 
     def kill(self, kind: str) -> None:
         pid = self.pid(kind)
@@ -166,6 +180,23 @@ def test_postgresql_away_past_the_lease_costs_no_task_and_the_api_says_so_meanwh
         assert time.monotonic() - began < 6
         time.sleep(LEASE_SECONDS + 2)  # the outage itself
     up.all_complete_once(tasks)
+
+
+def test_a_frozen_postgresql_is_told_of_within_five_seconds_and_costs_no_task(up: Up) -> None:
+    tasks = up.submit(4)
+    until(lambda: all(up.status(task_id) == "completed" for task_id in tasks))
+    server = psutil.Process(up.pid("postgres"))
+    frozen = [server, *server.children()]
+    for process in frozen:
+        process.suspend()
+    try:
+        answers = [up.submit_or_refusal() for _ in range(3)]
+    finally:
+        for process in frozen:
+            process.resume()
+    assert [status for status, _ in answers] == [503] * 3
+    assert max(seconds for _, seconds in answers) < 5
+    up.all_complete_once([*tasks, *until(lambda: up.submit_when_it_answers(3))])
 
 
 def test_afterwards_no_connection_is_left_in_a_transaction(up: Up) -> None:
