@@ -9,10 +9,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 
 from django.db.models import Q
 from django.utils import timezone
 
+from tasks import prepared
 from tasks.models import DEFAULT_SCOPES, SCOPES, ApiKey
 
 TOKEN = re.compile(r"ops_[A-Za-z0-9_-]{51}\Z")
@@ -41,10 +43,17 @@ def find(token: str) -> ApiKey | None:
     """The key with that token, also when it was revoked or has expired. One query; none for what is no token."""
     if not TOKEN.match(token):
         return None
-    key = ApiKey.objects.filter(prefix=token[4 : 4 + PREFIX_CHARACTERS]).first()
+    row = prepared.row(_statement(), [token[4 : 4 + PREFIX_CHARACTERS]])
+    key = prepared.made(ApiKey, prepared.fields_of(ApiKey), row) if row else None
     if key is None or not secrets.compare_digest(key.digest, digest_of(token)):
         return None
     return key
+
+
+@cache
+def _statement() -> str:
+    columns = ", ".join(str(field.column) for field in prepared.fields_of(ApiKey))
+    return f"SELECT {columns} FROM tasks_apikey WHERE prefix = %s"  # noqa: S608 - names of our own
 
 
 def refusal(key: ApiKey) -> str:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from agents.requests import StrictView
 from tasks import resuming, why
 from tasks.models import Task, Worker
-from tasks.serializers import ResumeSerializer, TaskSerializer, WhySerializer, WorkerSerializer
+from tasks.serializers import ResumeSerializer, TaskSerializer, WhySerializer, WorkerSerializer, shown
 from tasks.views import READ, Verb, key_of, visible
 from tasks.workers import roll_call
 
@@ -25,7 +25,7 @@ class Resume(Verb):
         task = self.steerable(request, task_id)
         given = said.validated_data
         resumed = resuming.resolve(task.id, given["resolve"], by=str(request.auth), result=given.get("result"))
-        return Response(TaskSerializer(resumed).data, status=202)
+        return Response(shown(resumed), status=202)
 
 
 class Why(StrictView, generics.GenericAPIView[Task]):

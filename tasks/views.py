@@ -27,6 +27,8 @@ from tasks.serializers import (
     TaskDetailSerializer,
     TaskSerializer,
     as_accepted,
+    shown,
+    submitted,
 )
 from tasks.watch import HOLD, WATCH
 
@@ -73,10 +75,8 @@ class TaskList(StrictView, generics.ListAPIView[Task]):
         parameters=[OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER)],
     )
     def post(self, request: Request) -> Response:
-        asked = SubmissionSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
         submission = lifecycle.Submission(
-            **asked.validated_data,
+            **submitted(request.data),
             api_key=key_of(request),
             submitted_by=str(request.auth),
             idempotency_key=idempotency_key(request),
@@ -192,7 +192,7 @@ class Cancel(Verb):
     def post(self, request: Request, task_id: str) -> Response:
         """End it now when it does not run; when it does, the call under way is ended and the task with it."""
         task = lifecycle.cancel(self.owned(request, task_id).id, by=str(request.auth))
-        return Response(TaskSerializer(task).data, status=202)
+        return Response(shown(task), status=202)
 
 
 class Retry(Verb):
@@ -205,7 +205,7 @@ class Retry(Verb):
 
 def created(task: Task) -> Response:
     headers = {"Location": f"/api/v1/tasks/{task.id}/"}
-    return Response(TaskSerializer(task).data, status=201, headers=headers)
+    return Response(shown(task), status=201, headers=headers)
 
 
 def idempotency_key(request: Request) -> str:

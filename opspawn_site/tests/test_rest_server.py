@@ -241,11 +241,11 @@ def test_without_postgresql_the_api_answers_503_in_time(lonely_site: str, method
 @pytest.mark.slow
 def test_without_postgresql_forty_at_once_are_all_answered_in_time(lonely_site: str) -> None:
     headers = {"Authorization": "Bearer ops_" + "A" * 51}
-    started = time.monotonic()
-    with ThreadPoolExecutor(40) as pool:
-        asked = [pool.submit(httpx.get, f"{lonely_site}/api/v1/tasks/", headers=headers, timeout=20) for _ in range(40)]
+    with ThreadPoolExecutor(40) as pool, httpx.Client(headers=headers, timeout=20) as client:
+        started = time.monotonic()
+        asked = [pool.submit(client.get, f"{lonely_site}/api/v1/tasks/") for _ in range(40)]
         assert {one.result().status_code for one in asked} == {503}
-    assert time.monotonic() - started < 5.5
+        assert time.monotonic() - started < 5.5
 
 
 @pytest.mark.slow
