@@ -55,6 +55,7 @@ PROVIDER_KEYS = {
     "gemini": env.secret("GEMINI_API_KEY") or env.secret("GOOGLE_API_KEY"),
     "openrouter": env.secret("OPENROUTER_API_KEY"),
 }
+READ_SECRET = env.secret  # of a variable that a provider row names
 PROVIDER_API_BASES = {
     "openai": env.url("OPENAI_API_BASE", ("http", "https")),
     "anthropic": env.url("ANTHROPIC_API_BASE", ("http", "https")),

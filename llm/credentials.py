@@ -1,0 +1,109 @@
+"""Which key a call is made with and where it goes: the agent's provider row, else the environment.
+
+A key from the environment goes only to its provider's own host, its `…_API_BASE`, or an address that an admin set: a
+row's `base_url`, or an agent's `api_base`.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.db import connection
+
+from llm import masking, providers, sealing
+from llm.errors import CredentialGone, MissingKey
+from llm.messages import ModelSettings
+from llm.models import Provider
+
+KEPT_SECONDS = 1.0  # a rotated key is used at most so much later
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`key` is None where LiteLLM finds it itself, `base` '' for the provider's own address."""
+
+    key: str | None = field(repr=False)
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    row: Provider
+    until: float
+
+
+_kept: dict[str, _Kept] = {}
+
+
+def access(chosen: ModelSettings, provider: str) -> Access:
+    """How a model of that provider is called. Raises MissingKey and CredentialGone, before any call.
+
+    Queries when the agent names a row that this process has not read for a second, and hands the connection back.
+    """
+    if chosen.credential:
+        row = _usable(chosen.credential, provider)
+        return Access(_key_of(row), row.base_url or chosen.api_base or providers.base_of(provider))
+    key = providers.key_of(provider) if provider in providers.KEY_VARIABLES else None
+    return Access(key, chosen.api_base or providers.base_of(provider))
+
+
+def forget(label: str) -> None:
+    """Read the row anew at the next call of this process."""
+    _kept.pop(label, None)
+
+
+def missing_variable(row: Provider) -> str:
+    """The variable that the row names and this process does not have; '' when there is nothing missing."""
+    return "" if not row.key_variable or _read(row.key_variable) else row.key_variable
+
+
+def _usable(label: str, provider: str) -> Provider:
+    row = _row(label)
+    if not row.enabled:
+        raise CredentialGone(f"credential {label!r} is disabled: enable the provider row, or choose another one")
+    if row.provider != provider:
+        raise CredentialGone(f"credential {label!r} is for {row.provider}, and the model is one of {provider}")
+    return row
+
+
+def _row(label: str) -> Provider:
+    kept = _kept.get(label)
+    if kept and time.monotonic() < kept.until:
+        return kept.row
+    try:
+        row = Provider.objects.filter(label=label).first()
+    finally:
+        if not connection.in_atomic_block:
+            connection.close()  # none is held across a call
+    if row is None:
+        forget(label)
+        raise CredentialGone(f"credential {label!r} does not exist: its provider row was deleted; choose another one")
+    _kept[label] = _Kept(row, time.monotonic() + KEPT_SECONDS)
+    return row
+
+
+def _key_of(row: Provider) -> str | None:
+    if row.key_variable:
+        key = _read(row.key_variable)
+        if not key:
+            raise MissingKey(providers.missing_key(row.provider, row.key_variable, f"of credential {row.label!r} "))
+    else:
+        key = _opened(row)
+    masking.remember(key)
+    return key or None
+
+
+def _opened(row: Provider) -> str:
+    if not row.key_sealed:
+        return ""
+    try:
+        return sealing.unseal(row.key_sealed)
+    except sealing.Unreadable as error:
+        raise MissingKey(f"the key of credential {row.label!r} cannot be read. {error}") from None
+
+
+def _read(variable: str) -> str:
+    """The value of NAME, or what the file in NAME_FILE holds."""
+    value: str = settings.READ_SECRET(variable)
+    return value
