@@ -166,8 +166,12 @@ def _other_keys(config: Mapping[str, Any], before: Mapping[str, Any], pointer: s
     return found + ([at(pointer, "model")] if provider_of(config) != provider_of(before) else [])
 
 
+def model_of(config: Mapping[str, Any]) -> str:
+    return str(config.get("model") or settings.LLM_DEFAULT_MODEL)
+
+
 def provider_of(config: Mapping[str, Any]) -> str:
-    return providers.split(str(config.get("model") or settings.LLM_DEFAULT_MODEL))[0]
+    return providers.split(model_of(config))[0]
 
 
 def _addresses(config: Any, pointer: str) -> dict[str, Any]:

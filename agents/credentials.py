@@ -4,11 +4,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from agents.config import provider_of
+from agents.config import model_of, provider_of
 from agents.errors import CredentialInUse, FieldProblem, UnknownCredential
 from agents.models import AgentVersion
 from agents.strict import Problems, at
@@ -56,11 +55,15 @@ def remove(label: str) -> None:
 def advice_of(config: Mapping[str, Any]) -> list[str]:
     """What is worth saying of the model that the configuration calls. Queries when it names a credential."""
     row = Provider.objects.filter(label=config["credential"]).first() if config.get("credential") else None
-    own_server = bool(config.get("api_base") or (row and row.base_url))
-    said = advice.of(str(config.get("model") or settings.LLM_DEFAULT_MODEL), own_server=own_server)
+    said = advice.of(model_of(config), own_server=bool(config.get("api_base") or (row and row.base_url)))
     if row is not None and not row.enabled:
         said.append(f"Credential {row.label!r} is disabled: tasks fail until it is enabled.")
     return said
+
+
+def current_models() -> list[tuple[str, dict[str, Any]]]:
+    """Slug and configuration of every agent that takes tasks. One query."""
+    return list(_current().filter(agent__archived=False).order_by("agent__slug").values_list("agent__slug", "config"))
 
 
 def _unknown(label: str) -> str:

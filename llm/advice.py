@@ -31,12 +31,16 @@ def of(model: str, *, own_server: bool = False) -> list[str]:
 def ending(model: str) -> str:
     """When the provider ends the model, if that was announced and has passed or is near; else ''."""
     date = end_of(model)
-    today = datetime.datetime.now(datetime.UTC).date()
-    if date is None or date - today > SOON:
+    if date is None or date - _today() > SOON:
         return ""
-    if date < today:
+    if has_ended(model):
         return f"{model} was to be switched off by its provider on {date}: choose another model."
     return f"{model} is to be switched off by its provider on {date}: choose another model until then."
+
+
+def has_ended(model: str) -> bool:
+    date = end_of(model)
+    return date is not None and date < _today()
 
 
 def end_of(model: str) -> datetime.date | None:
@@ -69,3 +73,7 @@ def _meant(name: str) -> str:
     whole = {one.split("/", 1)[1]: one for provider in providers.DEFAULT_MODELS for one in price_map.names(provider)}
     near = difflib.get_close_matches(name, whole, 1)
     return f", for example {whole[near[0]]}" if near else ""
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()

@@ -58,6 +58,12 @@ def missing_variable(row: Provider) -> str:
     return "" if not row.key_variable or _read(row.key_variable) else row.key_variable
 
 
+def missing_variables() -> list[str]:
+    """Those that enabled rows name and this process does not have, sorted. One query."""
+    rows = Provider.objects.filter(enabled=True).exclude(key_variable="")
+    return sorted({missing_variable(row) for row in rows} - {""})
+
+
 def _usable(label: str, provider: str) -> Provider:
     row = _row(label)
     if not row.enabled:

@@ -235,5 +235,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TIMEZONE = "UTC"
 
+DEFAULT_EXCEPTION_REPORTER = "opspawn_site.error_page.WithoutSecrets"
 LOGGING_CONFIG = "opspawn_site.telemetry.configure"
 LOGGING = {"level": LOG_LEVEL, "format": LOG_FORMAT}
