@@ -89,7 +89,7 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
     options.check(call.settings.provider_options)
     load()
     if access.key is None:
-        _check_environment(call.settings.model, provider)
+        check_environment(call.settings.model, provider)
     chosen = call.settings
     words = {
         "model": chosen.model,
@@ -132,7 +132,7 @@ def send(prepared: Prepared, timeout_seconds: float, should_stop: Callable[[], b
     return _reply(prepared.call, response)
 
 
-def _check_environment(model: str, provider: str) -> None:
+def check_environment(model: str, provider: str) -> None:
     """For the providers whose key LiteLLM reads itself: is it set? Those with ambient credentials have none."""
     missing = load().validate_environment(model)["missing_keys"]
     wanted = next((name for name in missing if name.endswith("_API_KEY")), None)

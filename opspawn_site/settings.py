@@ -48,6 +48,7 @@ DEFAULT_AGENT = env.text("DEFAULT_AGENT", "assistant")
 LLM_DEFAULT_MODEL = env.text("LLM_DEFAULT_MODEL", "gemini/gemini-2.5-pro")
 LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 60, 0.1, 3600)
 LLM_MAX_ATTEMPTS = env.integer("LLM_MAX_ATTEMPTS", 3, 1, 10)
+EMBEDDING_MODEL = env.text("EMBEDDING_MODEL", "local/wordllama")
 TOOL_MODULES = env.words("TOOL_MODULES")
 PROVIDER_KEYS = {
     "openai": env.secret("OPENAI_API_KEY"),

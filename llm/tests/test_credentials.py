@@ -131,7 +131,7 @@ def test_a_key_that_cannot_be_read_is_said_with_the_cure(serve, row, settings):
     row()
     settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
 
-    with pytest.raises(MissingKey, match="'team-b' cannot be read.*CREDENTIAL_KEYS"):
+    with pytest.raises(MissingKey, match=r"'team-b' cannot be read.*CREDENTIAL_KEYS"):
         ask(call(MODEL, credential="team-b"))
 
     assert server.requests == []

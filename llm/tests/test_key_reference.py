@@ -17,7 +17,8 @@ def test_names_that_look_like_a_providers_key_are_taken(name):
 @pytest.mark.parametrize("name", [
     "DATABASE_URL", "REDIS_URL", "SECRET_KEY", "CREDENTIAL_KEYS", "SECRET_KEY_FILE", "AWS_SECRET_ACCESS_KEY",
     "STRIPE_SECRET_KEY", "SSH_KEY", "DJANGO_SECRET_KEY", "POSTGRES_PASSWORD_KEY", "FLOWER_API_KEY", "GITHUB_TOKEN",
-    "PATH", "HOME", "", "_KEY", "openai_api_key", "OPENAI_API_KEY\n", "OPENAI API_KEY", "../X_KEY", "É_KEY", "X" * 200 + "_KEY",
+    "PATH", "HOME", "", "_KEY", "openai_api_key", "OPENAI_API_KEY\n", "OPENAI API_KEY", "../X_KEY", "É_KEY",
+    "X" * 200 + "_KEY",
     "OPENAI_API_KEY_FILE", "TLS_PRIVATE_KEY", "DB_KEY", "WEBHOOK_SIGNING_KEY",
 ])  # fmt: skip
 def test_names_of_anything_else_are_refused(name):
@@ -32,6 +33,8 @@ def test_what_cannot_be_a_key_is_refused_without_quoting_it(key):
     assert not key or key not in problem
 
 
-@pytest.mark.parametrize(("key", "last"), [("sk-0123456789abcdef", "cdef"), ("any", ""), ("x" * 15, ""), ("x" * 16, "xxxx")])
+@pytest.mark.parametrize(
+    ("key", "last"), [("sk-0123456789abcdef", "cdef"), ("any", ""), ("x" * 15, ""), ("x" * 16, "xxxx")]
+)
 def test_the_last_four_are_kept_only_of_a_long_key(key, last):
     assert key_reference.last_of(key) == last

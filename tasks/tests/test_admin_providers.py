@@ -77,9 +77,8 @@ def test_a_label_that_is_taken_is_said_beside_it(boss: Client, row: Provider) ->
 
 def test_one_in_use_is_not_deleted_and_its_agents_are_named(boss: Client, row: Provider) -> None:
     versions.create("helper", {"model": "openai/gpt-4o-mini", "credential": "team-b"}, by="test")
-    for answer in (
-        boss.get(f"{LIST}{row.pk}/delete/", follow=True), boss.post(f"{LIST}{row.pk}/delete/", {"post": "yes"}, follow=True),
-    ):  # fmt: skip
+    address = f"{LIST}{row.pk}/delete/"
+    for answer in (boss.get(address, follow=True), boss.post(address, {"post": "yes"}, follow=True)):
         assert "is the credential of helper" in text_of(answer)
     boss.post(LIST, {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"})
     assert Provider.objects.exists()
@@ -94,7 +93,8 @@ def test_the_button_says_what_came_of_the_test(boss: Client, row: Provider) -> N
     assert "No worker is running" in text_of(answer)
     answer = boss.post(f"{LIST}{row.pk}/try/", CONFIRMED | {"model": "gemini/gemini-2.5-pro"}, follow=True)
     assert "holds a key of openai" in text_of(answer)
-    Provider.objects.update(last_test={"at": "2026-01-01T00:00:00Z", "ok": True, "latency_ms": 41.5, "error": "", "model": "m"})
+    test = {"at": "2026-01-01T00:00:00Z", "ok": True, "latency_ms": 41.5, "error": "", "model": "m"}
+    Provider.objects.update(last_test=test)
     assert "m answered in 42 ms" in text_of(boss.get(page(row)))
 
 

@@ -146,7 +146,8 @@ def test_one_that_a_current_version_names_is_not_deleted(api: Consumer, row: Pro
     assert api.http.delete(f"/api/v1{ROW}", **api.auth).status_code == 204
     assert api.get(ROW).status_code == 404
     # The version that named it cannot come back, and says why.
-    assert pointers(api.post("/agents/helper/rollback/", {"version": 1})) == {"/config/credential": "unknown_credential"}
+    back = api.post("/agents/helper/rollback/", {"version": 1})
+    assert pointers(back) == {"/config/credential": "unknown_credential"}
 
 
 def test_every_change_is_audited_without_the_key(api: Consumer, row: Provider) -> None:
@@ -154,7 +155,8 @@ def test_every_change_is_audited_without_the_key(api: Consumer, row: Provider) -
     api.http.delete(f"/api/v1{ROW}", **api.auth)
 
     entries = LogEntry.objects.filter(content_type__model="provider").order_by("id")
-    assert [entry.action for entry in entries] == [LogEntry.Action.CREATE, LogEntry.Action.UPDATE, LogEntry.Action.DELETE]
+    done = LogEntry.Action
+    assert [entry.action for entry in entries] == [done.CREATE, done.UPDATE, done.DELETE]
     assert entries[1].changes["key_last"] == ["6789", "abcd"]
     assert set(entries[1].changes) == {"key_last", "key_changed_at", "enabled"}
     assert entries[1].additional_data["api_key"] == "test"
