@@ -53,7 +53,7 @@ def credentials() -> Iterator[Check]:
         cure = "set it for the workers and restart them; --deep asks them whether they have it"
         yield Check("credentials", f"not set here: {words}", cure)
     if not lost and not missing:
-        yield Check("credentials", f"{len(rows)} provider rows, all with a key" if rows else "no provider rows")
+        yield Check("credentials", f"{len(rows)} provider rows can be read here" if rows else "no provider rows")
 
 
 def some(sentences: list[str]) -> str:

@@ -12,6 +12,7 @@ from agents.models import AgentVersion
 from llm import sealing
 from llm.models import Provider
 from llm.tests.openai_server import OpenAIServer, error, hang, text
+from opspawn_site.celery import app
 from tasks.models import Worker as WorkerRow
 from tasks.tests.clients import Consumer, pointers
 from tasks.tests.workers import Worker
@@ -268,3 +269,15 @@ def test_a_worker_makes_the_smallest_call_and_the_row_keeps_what_came_of_it(work
     assert not closed["ok"]
     assert "could not be reached" in closed["error"]
     assert KEY not in str(list(TaskResult.objects.values()) + list(Provider.objects.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_says_which_variables_of_rows_it_does_not_have(worker: Worker) -> None:
+    api = Consumer("admin")
+    api.post("/providers/", NEW | {"key": "env:NOBODY_SETS_THIS_API_KEY"})
+    api.post("/providers/", NEW | {"label": "off", "key": "env:NOR_THIS_API_KEY", "enabled": False})
+
+    answer = app.send_task("tasks.fleet_check", queue="default").get(timeout=15)
+
+    assert answer["variables_missing"] == ["NOBODY_SETS_THIS_API_KEY"]
