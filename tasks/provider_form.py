@@ -42,9 +42,10 @@ class ProviderForm(forms.ModelForm):
             "base_url": UnfoldAdminTextInputWidget,
             "enabled": UnfoldBooleanSwitchWidget,
         }
+        labels = {"base_url": "Base URL"}
         help_texts = {
-            "label": "What an agent's `credential` names, for example openai-team-b. It stays.",
-            "provider": "Whose key this is. It stays.",
+            "label": "What agents choose it by, for example openai-team-b. It cannot be changed later.",
+            "provider": "Whose key this is. It cannot be changed later.",
             "base_url": "Empty calls the provider's own address; the key travels to the one given here.",
             "enabled": "Calls with a disabled one fail by its name.",
         }

@@ -26,6 +26,7 @@ def models() -> Check:
     from agents.config import model_of
     from agents.credentials import advice_of, current_models
     from llm import advice, providers
+    from tasks.why import some as number_of
 
     said: list[str] = []
     broken = False
@@ -34,13 +35,14 @@ def models() -> Check:
         model = model_of(config)
         broken |= advice.has_ended(model) or not providers.known(providers.split(model)[0])
         said += [f"{slug}: {sentence}" for sentence in advice_of(config)]
-    words = some(said) if said else f"{len(agents)} agents, nothing to say of their models"
+    words = first(said) if said else f"{number_of(len(agents), 'agent')}, nothing to say of their models"
     return Check("models", words, "change the model of those agents, in the admin or over REST" if broken else "")
 
 
 def credentials() -> Iterator[Check]:
     from llm import credentials, sealing
     from llm.models import Provider
+    from tasks.why import some as number_of
 
     rows = list(Provider.objects.order_by("label"))
     lost = [row.label for row in rows if row.key_sealed and not sealing.readable(row.key_sealed)]
@@ -53,9 +55,10 @@ def credentials() -> Iterator[Check]:
         cure = "set it for the workers and restart them; --deep asks them whether they have it"
         yield Check("credentials", f"not set here: {words}", cure)
     if not lost and not missing:
-        yield Check("credentials", f"{len(rows)} provider rows can be read here" if rows else "no provider rows")
+        words = f"{number_of(len(rows), 'provider row')} can be read here" if rows else "no provider rows"
+        yield Check("credentials", words)
 
 
-def some(sentences: list[str]) -> str:
+def first(sentences: list[str]) -> str:
     left = len(sentences) - SHOWN
     return " ".join(sentences[:SHOWN]) + (f" And {left} more." if left > 0 else "")

@@ -63,7 +63,7 @@ def test_a_variable_that_is_not_set_is_named_with_its_row(found: Any, monkeypatc
     assert credentials.fix
 
     monkeypatch.setenv("TEAM_B_API_KEY", KEY)
-    assert found("credentials") == [Check("credentials", "1 provider rows can be read here")]
+    assert found("credentials") == [Check("credentials", "1 provider row can be read here")]
     monkeypatch.delenv("TEAM_B_API_KEY")
     provider_rows.change("team-b", {"enabled": False})
     assert not found("credentials")[0].fix

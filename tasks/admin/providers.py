@@ -12,7 +12,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from agents import credentials, provider_rows
-from agents.console import ConsoleAdmin, dialog, leave_for, line, moment
+from agents.console import ConsoleAdmin, dialog, leave_for, moment
 from agents.errors import AgentError
 from llm import masking
 from llm.models import Provider
@@ -20,7 +20,7 @@ from tasks.provider_form import ProviderForm, TrialForm
 from tasks.providers import model_to_try
 from tasks.trials import ask_worker
 
-SHOWN = ("shown_key", "key_changed", "shown_test", "shown_users", "created_at", "updated_at")
+SHOWN = ("key_changed", "shown_test", "shown_users", "created", "updated")
 TRY = dialog(
     "Test this provider?",
     "A worker makes the smallest call there is with this key, and says within 20 seconds what came of it.",
@@ -40,10 +40,6 @@ class ProviderAdmin(ConsoleAdmin):
     actions_detail = ("try_it",)
     warn_unsaved_form = True
     empty_words = "Without any, models are called with the keys in the environment. Add one to give an agent its own."
-    fieldsets = (
-        (None, {"fields": ("label", "provider", "base_url", "key", "enabled")}),
-        ("What is known of it", {"fields": SHOWN}),
-    )
 
     @display(description="Address")
     def address(self, row: Provider) -> str:
@@ -67,20 +63,32 @@ class ProviderAdmin(ConsoleAdmin):
             return "never"
         return "went well" if row.last_test["ok"] else "failed"
 
-    @display(description="Last test")
+    @display(description="Last test (UTC)")
     def shown_test(self, row: Provider) -> str:
-        test = row.last_test
-        return line(f"{test['at']}: {in_words(test)}") if test else "Never tested: use the button Test above."
+        if not row.last_test:
+            return "Never tested: use the button Test above."
+        return f"{row.last_test['at'][:19].replace('T', ' ')}: {in_words(row.last_test)}"
 
     @display(description="Agents that use it")
     def shown_users(self, row: Provider) -> str:
         return ", ".join(credentials.users_of(row.label)) or "none"
 
+    @display(description="Made (UTC)")
+    def created(self, row: Provider) -> str:
+        return moment(row.created_at)
+
+    @display(description="Last change (UTC)")
+    def updated(self, row: Provider) -> str:
+        return moment(row.updated_at)
+
     def get_fieldsets(self, request: HttpRequest, obj: Provider | None = None) -> Any:
-        return self.fieldsets[:1] if obj is None else self.fieldsets
+        """Whoever may only look sees the key's last four in the place of the field that takes another."""
+        key = "key" if obj is None or self.has_change_permission(request, obj) else "shown_key"
+        given = (None, {"fields": ("label", "provider", "base_url", key, "enabled")})
+        return (given,) if obj is None else (given, ("What is known of it", {"fields": SHOWN}))
 
     def get_readonly_fields(self, request: HttpRequest, obj: Provider | None = None) -> tuple[str, ...]:
-        return () if obj is None else ("label", "provider", *SHOWN)
+        return () if obj is None else ("label", "provider", "shown_key", *SHOWN)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """None on several at once: Django's own would delete one that an agent names."""
@@ -92,6 +100,10 @@ class ProviderAdmin(ConsoleAdmin):
     def save_model(self, request: HttpRequest, obj: Provider, form: ProviderForm, change: bool) -> None:
         row = provider_rows.change(obj.label, form.given()) if change else provider_rows.create(form.given())
         obj.__dict__.update(row.__dict__)
+
+    def response_add(self, request: HttpRequest, obj: Provider, post_url_continue: str | None = None) -> HttpResponse:
+        messages.success(request, f"{obj.label} is kept. Test it, then choose it as the credential of an agent.")
+        return HttpResponseRedirect(reverse("admin:llm_provider_change", args=[obj.pk]))
 
     def delete_model(self, request: HttpRequest, obj: Provider) -> None:
         credentials.remove(obj.label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from agents import provider_rows, versions
@@ -104,6 +105,18 @@ def test_people_without_the_permission_come_nowhere_near(row: Provider, group: s
     for address in (LIST, page(row), f"{LIST}{row.pk}/try/", f"{LIST}add/"):
         assert somebody.get(address).status_code == 403
     assert somebody.post(f"{LIST}{row.pk}/try/", CONFIRMED).status_code == 403
+
+
+def test_whoever_may_only_look_sees_the_last_four_and_no_field_for_a_key(row: Provider) -> None:
+    looker = person("looker")
+    User.objects.get(username="looker").user_permissions.add(Permission.objects.get(codename="view_provider"))
+
+    shown = looker.get(page(row))
+
+    assert "…6789" in text_of(shown)
+    assert 'name="key"' not in shown.content.decode()
+    assert looker.post(page(row), {"base_url": "", "key": "x", "enabled": "on"}).status_code == 403
+    assert looker.post(f"{LIST}{row.pk}/try/", CONFIRMED).status_code == 403
 
 
 def test_the_list_is_cheap(boss: Client, row: Provider) -> None:
