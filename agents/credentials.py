@@ -10,9 +10,9 @@ from django.db.models import F, QuerySet
 from agents.config import model_of, provider_of
 from agents.errors import CredentialInUse, FieldProblem, UnknownCredential
 from agents.models import AgentVersion
-from agents.strict import Problems, at
+from agents.strict import Problems, at, shown
 from llm import advice
-from llm.models import Provider
+from llm.models import LABEL, Provider
 
 
 def problems(config: Any, pointer: str = "/config") -> Problems:
@@ -21,9 +21,11 @@ def problems(config: Any, pointer: str = "/config") -> Problems:
     label = config.get("credential") if isinstance(config, Mapping) else None
     if not isinstance(label, str) or not label:
         return []
+    if not LABEL.regex.match(label):  # no row has it, and the database may not take it
+        return [FieldProblem(at(pointer, "credential"), "unknown_credential", _unknown(label))]
     rows = Provider.objects.select_for_update(no_key=True) if transaction.get_connection().in_atomic_block else (
         Provider.objects.all())  # fmt: skip
-    row = rows.filter(label=label.replace("\0", "")).first()
+    row = rows.filter(label=label).first()
     if row is None:
         return [FieldProblem(at(pointer, "credential"), "unknown_credential", _unknown(label))]
     provider = provider_of(config)
@@ -68,7 +70,7 @@ def current_models() -> list[tuple[str, dict[str, Any]]]:
 
 def _unknown(label: str) -> str:
     known = ", ".join(Provider.objects.values_list("label", flat=True)[:50]) or "none yet"
-    return f"There is no provider {label[:80]!r}; there are {known}."
+    return f"There is no provider {shown(label)}; there are {known}."
 
 
 def _current() -> QuerySet[AgentVersion]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import connection
 
-from llm import masking, providers, sealing
+from llm import key_reference, masking, providers, sealing
 from llm.errors import CredentialGone, MissingKey
 from llm.messages import ModelSettings
 from llm.models import Provider
@@ -33,6 +33,8 @@ class _Kept:
     until: float
 
 
+_UNSENDABLE = "{} holds a space, a line break or a character outside of ASCII: set it to the key alone"
+
 _kept: dict[str, _Kept] = {}
 
 
@@ -45,6 +47,8 @@ def access(chosen: ModelSettings, provider: str) -> Access:
         row = _usable(chosen.credential, provider)
         return Access(_key_of(row), row.base_url or chosen.api_base or providers.base_of(provider))
     key = providers.key_of(provider) if provider in providers.KEY_VARIABLES else None
+    if key and not key_reference.sendable(key):
+        raise MissingKey(_UNSENDABLE.format(providers.KEY_VARIABLES[provider]))
     return Access(key, chosen.api_base or providers.base_of(provider))
 
 
@@ -55,7 +59,10 @@ def forget(label: str) -> None:
 
 def missing_variable(row: Provider) -> str:
     """The variable that the row names and this process does not have; '' when there is nothing missing."""
-    return "" if not row.key_variable or _read(row.key_variable) else row.key_variable
+    try:
+        return "" if not row.key_variable or _of_variable(row) else row.key_variable
+    except MissingKey:
+        return row.key_variable
 
 
 def missing_variables() -> list[str]:
@@ -90,14 +97,22 @@ def _row(label: str) -> Provider:
 
 
 def _key_of(row: Provider) -> str | None:
-    if row.key_variable:
-        key = _read(row.key_variable)
-        if not key:
-            raise MissingKey(providers.missing_key(row.provider, row.key_variable, f"of credential {row.label!r} "))
-    else:
-        key = _opened(row)
+    key = _of_variable(row) if row.key_variable else _opened(row)
     masking.remember(key)
     return key or None
+
+
+def _of_variable(row: Provider) -> str:
+    whose = f"of credential {row.label!r} "
+    try:
+        key = _read(row.key_variable)
+    except ValueError as error:  # NAME_FILE names a file that cannot be read; the message says which
+        raise MissingKey(f"the key {whose}is not to be had: {error}") from None
+    if not key:
+        raise MissingKey(providers.missing_key(row.provider, row.key_variable, whose))
+    if not key_reference.sendable(key):
+        raise MissingKey(_UNSENDABLE.format(f"{row.key_variable} {whose.rstrip()}"))
+    return key
 
 
 def _opened(row: Provider) -> str:
@@ -110,6 +125,6 @@ def _opened(row: Provider) -> str:
 
 
 def _read(variable: str) -> str:
-    """The value of NAME, or what the file in NAME_FILE holds."""
+    """The value of NAME, or what the file in NAME_FILE holds; '' when neither is set. Raises ValueError."""
     value: str = settings.READ_SECRET(variable)
     return value

@@ -30,9 +30,14 @@ def problem(key: str) -> str:
         return f"Use a key of 1 to {KEY_CHARS} characters, or env:NAME."
     if "…" in key:
         return "It is a key as it is shown, not the key: give the whole key, or leave it out to keep what there is."
-    if not _PRINTABLE.match(key):
+    if not sendable(key):
         return "It holds a space, a line break or a character outside of ASCII; give the key alone."
     return ""
+
+
+def sendable(key: str) -> bool:
+    """Whether it fits into a header; an error about one that does not would quote it."""
+    return bool(_PRINTABLE.match(key))
 
 
 def last_of(key: str) -> str:

@@ -199,3 +199,26 @@ def test_every_provider_is_called_at_the_rows_address_with_the_rows_key(row, set
             ask(call(f"{provider}/some-model", credential="team-b"))
         (request,) = server.requests
     assert OWN in str(request.headers) + request.path
+
+
+@pytest.mark.parametrize("key", ["canary-one canary-two", "canary-one\ncanary-two", "canary-ü-0123456789"])
+def test_a_key_that_fits_into_no_header_is_said_by_its_name_and_not_quoted(serve, row, settings, monkeypatch, key):
+    server = serve(text("never"))
+    row(key="env:TEAM_B_API_KEY")
+    monkeypatch.setenv("TEAM_B_API_KEY", key)
+    with pytest.raises(MissingKey, match="TEAM_B_API_KEY of credential 'team-b' holds") as of_row:
+        ask(call(MODEL, credential="team-b"))
+    settings.PROVIDER_KEYS = {**settings.PROVIDER_KEYS, "openai": key}
+    with pytest.raises(MissingKey, match="OPENAI_API_KEY holds") as of_environment:
+        ask(call(MODEL))
+    assert "canary" not in str(of_row.value) + str(of_environment.value)
+    assert server.requests == []
+
+
+def test_a_file_that_cannot_be_read_is_named(serve, row, monkeypatch, tmp_path):
+    serve(text("never"))
+    made = row(key="env:TEAM_B_API_KEY")
+    monkeypatch.setenv("TEAM_B_API_KEY_FILE", str(tmp_path / "nothing"))
+    with pytest.raises(MissingKey, match=r"of credential 'team-b' .*TEAM_B_API_KEY_FILE.*nothing"):
+        ask(call(MODEL, credential="team-b"))
+    assert credentials.missing_variable(made) == "TEAM_B_API_KEY"

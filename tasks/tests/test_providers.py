@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
+from django.utils import timezone
 from django_celery_results.models import TaskResult
 
 from agents import versions
@@ -227,6 +228,20 @@ def test_without_a_worker_the_test_says_so_with_the_cure(api: Consumer, row: Pro
         "ok": False, "latency_ms": None, "error": "", "model": "openai/gpt-4.1-mini", "at": None,
     }  # fmt: skip
     assert "./opspawn up" in answer.json()["error"]
+
+
+def test_without_redis_the_test_says_so(api: Consumer, row: Provider, settings: Any) -> None:
+    settings.CELERY_APPLICATION = "tasks.tests.dead_broker.app"
+    now = timezone.now()
+    WorkerRow.objects.create(
+        name="worker-1@host", host="host", pid=1, version="x", queues=["default"], slots=1, started_at=now,
+        heartbeat_at=now,
+    )  # fmt: skip
+
+    answer = api.post(f"{ROW}test/", {})
+
+    assert (answer.status_code, answer.json()["ok"]) == (200, False)
+    assert "Redis does not answer" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(("body", "expected"), [
