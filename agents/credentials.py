@@ -10,9 +10,9 @@ from django.db.models import F, QuerySet
 from agents.config import model_of, provider_of
 from agents.errors import CredentialInUse, FieldProblem, UnknownCredential
 from agents.models import AgentVersion
-from agents.strict import Problems, at, shown
+from agents.strict import Problems, at, shown, storable
 from llm import advice
-from llm.models import LABEL, Provider
+from llm.models import Provider
 
 
 def problems(config: Any, pointer: str = "/config") -> Problems:
@@ -21,11 +21,9 @@ def problems(config: Any, pointer: str = "/config") -> Problems:
     label = config.get("credential") if isinstance(config, Mapping) else None
     if not isinstance(label, str) or not label:
         return []
-    if not LABEL.regex.match(label):  # no row has it, and the database may not take it
-        return [FieldProblem(at(pointer, "credential"), "unknown_credential", _unknown(label))]
     rows = Provider.objects.select_for_update(no_key=True) if transaction.get_connection().in_atomic_block else (
         Provider.objects.all())  # fmt: skip
-    row = rows.filter(label=label).first()
+    row = rows.filter(label=label).first() if storable(label, pointer) == [] else None
     if row is None:
         return [FieldProblem(at(pointer, "credential"), "unknown_credential", _unknown(label))]
     provider = provider_of(config)

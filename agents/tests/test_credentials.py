@@ -80,3 +80,12 @@ def test_an_archived_agent_still_holds_its_row(row: Provider) -> None:
     versions.change("helper", {"archived": True}, by="test")
     with pytest.raises(CredentialInUse):
         credentials.remove("team-b")
+
+
+@pytest.mark.parametrize("label", ["nobody", "\0", "\ud800", "Ü", "x" * 64])
+def test_an_agent_that_names_no_row_is_refused_whatever_it_is_called(row: Provider, label: str) -> None:
+    with pytest.raises(ConfigInvalid, match="/config"):
+        versions.create("helper", CONFIG | {"credential": label}, by="test")
+    [problem] = credentials.problems(CONFIG | {"credential": label})
+    assert problem.code == "unknown_credential"
+    assert "team-b" in problem.detail

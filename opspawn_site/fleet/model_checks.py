@@ -28,15 +28,15 @@ def models() -> Check:
     from llm import advice, providers
     from tasks.why import some as number_of
 
-    said: list[str] = []
-    broken = False
-    agents = current_models()
-    for slug, config in agents:
-        model = model_of(config)
-        broken |= advice.has_ended(model) or not providers.known(providers.split(model)[0])
-        said += [f"{slug}: {sentence}" for sentence in advice_of(config)]
-    words = first(said) if said else f"{number_of(len(agents), 'agent')}, nothing to say of their models"
-    return Check("models", words, "change the model of those agents, in the admin or over REST" if broken else "")
+    def fails(model: str) -> bool:
+        return advice.has_ended(model) or not providers.known(providers.split(model)[0])
+
+    agents = sorted(current_models(), key=lambda one: not fails(model_of(one[1])))
+    models = sorted({model_of(config) for _, config in agents})
+    said = [f"{slug}: {sentence}" for slug, config in agents for sentence in advice_of(config)]
+    words = f"{number_of(len(agents), 'agent')} on {first(models, ', ') or 'none'}"
+    cure = "change the model of those agents, in the admin or over REST" if any(map(fails, models)) else ""
+    return Check("models", f"{words}. {first(said, ' ')}" if said else words, cure)
 
 
 def credentials() -> Iterator[Check]:
@@ -59,6 +59,6 @@ def credentials() -> Iterator[Check]:
         yield Check("credentials", words)
 
 
-def first(sentences: list[str]) -> str:
-    left = len(sentences) - SHOWN
-    return " ".join(sentences[:SHOWN]) + (f" And {left} more." if left > 0 else "")
+def first(words: list[str], between: str) -> str:
+    left = len(words) - SHOWN
+    return between.join(words[:SHOWN]) + (f"{between}and {left} more" if left > 0 else "")

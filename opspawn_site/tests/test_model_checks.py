@@ -47,6 +47,7 @@ def test_a_model_that_has_ended_is_wrong_and_one_that_ends_soon_is_only_said(fou
 def test_a_provider_that_does_not_exist_is_wrong_and_an_unknown_model_only_said(found: Any) -> None:
     agent("typo", model="openai/gpt-4o-mni")
     [models] = found("models")
+    assert models.found.startswith("1 agent on openai/gpt-4o-mni. typo: ")
     assert "near it are openai/gpt-4o-mini" in models.found
     assert not models.fix
 
