@@ -20,7 +20,7 @@ from unfold.forms import BaseDialogForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from agents import config as configuration
-from agents import versions
+from agents import credentials, versions
 from agents.console import ConsoleAdmin, ReadOnlyAdmin, clip, dialog, leave_for, moment
 from agents.differences import Difference, described, differences
 from agents.errors import AgentError
@@ -61,7 +61,7 @@ class AgentAdmin(ConsoleAdmin):
         )}),
         ("How the model is called", {"fields": (
             "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "call_timeout_seconds",
-            "provider_options", "api_base",
+            "provider_options", "credential", "api_base",
         )}),
         ("How its tasks run and stay", {"fields": ("queue", "max_concurrency", "retention_days")}),
         ("This change", {"fields": ("note",)}),
@@ -135,6 +135,8 @@ class AgentAdmin(ConsoleAdmin):
                 obj.slug, form.config(), description=given["description"], note=given["note"], by=by
             )  # fmt: skip
         obj.pk, obj.version = agent.pk, agent.version
+        for sentence in credentials.advice_of(form.config()):
+            messages.warning(request, sentence)
 
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "",

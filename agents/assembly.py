@@ -57,7 +57,8 @@ def _settings(slug: str, config: Mapping[str, Any], overrides: Mapping[str, Any]
     model = _model(slug, config, overrides)
     kept = ["top_p", "top_k", "seed", "call_timeout_seconds"]
     if providers.split(model)[0] == providers.split(config.get("model", settings.LLM_DEFAULT_MODEL))[0]:
-        kept += ["api_base", "provider_options"]  # of the agent's provider: another one's key must not travel there
+        # Of the agent's provider: another one's key must not travel there.
+        kept += ["api_base", "provider_options", "credential"]
     changed = ("temperature", "max_output_tokens")
     return ModelSettings(
         model=model,

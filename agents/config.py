@@ -30,6 +30,7 @@ from agents.strict import (
     wrong_type,
 )
 from agents.tools.registry import REGISTRY
+from llm import providers
 
 MAX_CONFIG_BYTES = 256 * 1024
 MOST = 2**31 - 1
@@ -56,7 +57,7 @@ def _tool_name() -> Rule:
     return Rule(words.schema, check)
 
 
-def _web_address() -> Rule:
+def web_address() -> Rule:
     words = text(1, 2000, "leave the key out for the provider's own address")
 
     def check(value: Any, pointer: str) -> Problems:
@@ -100,7 +101,8 @@ CONFIG = {
     "seed": whole(-SEEDS, SEEDS - 1),
     "stop": either(text(1, 200), each(text(1, 200), 1, 4)),
     "call_timeout_seconds": number(0.1, 3600),
-    "api_base": _web_address(),
+    "credential": text(1, 64, "name a provider row, or leave the key out for the key in the environment"),
+    "api_base": web_address(),
     "provider_options": anything(),
     "tools": each(_tool_name(), 0, 100),
     "queue": choice(settings.WORKER_QUEUES),
@@ -150,12 +152,26 @@ def needs_admin(
 ) -> list[str]:
     """Pointers to what only an admin may set: addresses, to which a provider's key travels, and headers.
 
-    Takes a whole configuration or a merge patch of one. What stands in `before` already, and what is
-    taken away, needs no admin.
+    Takes the configuration as it would be. An address that stands in `before` already needs no admin, but for
+    another key that would travel there.
     """
-    known = _addresses(before or {}, pointer)
-    return [place for place, value in _addresses(config, pointer).items()
-            if value is not None and not (place in known and known[place] == value)]  # fmt: skip
+    given, known = _addresses(config, pointer), _addresses(before or {}, pointer)
+    new = [place for place, value in given.items() if value is not None and (place, value) not in known.items()]
+    return new or (_other_keys(config, before or {}, pointer) if given else [])
+
+
+def _other_keys(config: Mapping[str, Any], before: Mapping[str, Any], pointer: str) -> list[str]:
+    """Pointers to what sends another provider's, or another row's, key than before."""
+    found = [at(pointer, "credential")] if config.get("credential") != before.get("credential") else []
+    return found + ([at(pointer, "model")] if provider_of(config) != provider_of(before) else [])
+
+
+def model_of(config: Mapping[str, Any]) -> str:
+    return str(config.get("model") or settings.LLM_DEFAULT_MODEL)
+
+
+def provider_of(config: Mapping[str, Any]) -> str:
+    return providers.split(model_of(config))[0]
 
 
 def _addresses(config: Any, pointer: str) -> dict[str, Any]:

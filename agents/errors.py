@@ -63,3 +63,21 @@ class AdminNeeded(AgentError):
     """Only a key with the scope admin may set that; `problems` names the places."""
 
     code = "permission_denied"
+
+
+class UnknownCredential(AgentError):
+    """No provider row has that label."""
+
+    code = "not_found"
+
+
+class CredentialTaken(AgentError):
+    """A provider row with that label exists."""
+
+    code = "label_taken"
+
+
+class CredentialInUse(AgentError):
+    """An agent names that provider row."""
+
+    code = "provider_in_use"

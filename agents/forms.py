@@ -19,13 +19,15 @@ from unfold.widgets import (
 )
 
 from agents import config as configuration
+from agents import credentials
 from agents.models import Agent
 from agents.planners import DEFAULT_PLANNER, PLANNERS
 from agents.tools.registry import REGISTRY
+from llm.models import Provider
 
 KEYS = (
     "model", "instructions", "planner", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop",
-    "call_timeout_seconds", "api_base", "provider_options", "tools", "queue",
+    "call_timeout_seconds", "credential", "api_base", "provider_options", "tools", "queue",
     "max_concurrency", "retention_days",
 )  # fmt: skip
 LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens")
@@ -65,7 +67,7 @@ class JSONObject(forms.JSONField):
     """A JSON object, shown indented."""
 
     def prepare_value(self, value: Any) -> Any:
-        shown = super().prepare_value(value)
+        shown = "" if value is None else super().prepare_value(value)
         if isinstance(value, Mapping):
             shown = json.dumps(value, ensure_ascii=False, indent=2) if value else ""
         return shown
@@ -115,6 +117,10 @@ class AgentForm(forms.ModelForm):
     max_output_tokens = whole("Of one model call.")
     stop = Lines(3, help_text=r"Sequences that end an answer, one a line; \n is a line break.")
     call_timeout_seconds = number("Of one attempt of one model call.")
+    credential = forms.ChoiceField(
+        required=False, widget=UnfoldAdminSelectWidget,
+        help_text="Whose key the model is called with, of the model's provider.",
+    )  # fmt: skip
     api_base = forms.CharField(
         required=False, widget=UnfoldAdminTextInputWidget, label="API base",
         help_text="Only for superusers: the provider's key travels to this address.",
@@ -149,6 +155,10 @@ class AgentForm(forms.ModelForm):
         tools.choices = tool_choices(self.before.get("tools") or [])
         queue: Any = self.fields["queue"]
         queue.choices = [("", "the default"), *((name, name) for name in settings.WORKER_QUEUES)]
+        credential: Any = self.fields["credential"]
+        credential.choices = credential_choices(self.before.get("credential", ""))
+        model: Any = self.fields["model"]
+        model.help_text = with_advice(model.help_text, self.before) if self.before else model.help_text
         self.fields["api_base"].disabled = not self.superuser
         self.initial.update({"based_on": self.instance.version, **initial_of(self.before)})
 
@@ -179,11 +189,11 @@ class AgentForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         super().clean()
         config = self.config()
-        for problem in configuration.check(config):
+        for problem in [*configuration.check(config), *credentials.problems(config)]:
             self._tell(problem.pointer, problem.detail)
         if not self.superuser:
             for pointer in configuration.needs_admin(config, before=self.before):
-                self._tell(pointer, "Only a superuser may set an address: the provider's key travels to it.")
+                self._tell(pointer, "Only a superuser may set this: it says which key travels to which address.")
         self._refuse_stale()
         wrong = [self.fields[name].label or name.replace("_", " ") for name in self.errors if name in self.fields]
         if wrong:
@@ -222,6 +232,20 @@ def tool_choices(chosen: list[str]) -> list[tuple[str, str]]:
     known = [(tool.name, _tool_label(tool.name, tool.description, EFFECTS[tool.effect])) for tool in REGISTRY.names()]
     others = [name for name in chosen if name not in dict(known)]
     return known + [(name, _tool_label(name, "", _stands_for(name))) for name in others]
+
+
+def credential_choices(chosen: str) -> list[tuple[str, str]]:
+    """Every provider row; and the chosen one when its row is gone, so that another can be chosen."""
+    rows = Provider.objects.order_by("provider", "label").values_list("label", "provider", "enabled")
+    known = [(label, f"{label} ({provider}{'' if enabled else ', disabled'})") for label, provider, enabled in rows]
+    gone = [(chosen, f"{chosen} (deleted)")] if chosen and chosen not in dict(known) else []
+    return [("", "the provider's key in the environment"), *known, *gone]
+
+
+def with_advice(words: str, config: Mapping[str, Any]) -> str:
+    """A field's help with what is worth saying of the published model."""
+    said = credentials.advice_of(config)
+    return format_html('{}<br><b class="console-advice">{}</b>', words, " ".join(said)) if said else words
 
 
 def field_of(pointer: str, fields: Mapping[str, Any]) -> str | None:

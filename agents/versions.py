@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from agents import config as configuration
+from agents import credentials
 from agents.errors import ConfigInvalid, FieldProblem, SlugTaken, StaleVersion, UnknownAgent, UnknownVersion
 from agents.models import SLUG, Agent, AgentVersion
 from agents.strict import Problems, anything, flag, report, storable, table, text, wrong_type
@@ -26,6 +27,7 @@ def create(slug: str, config: dict[str, Any], *, description: str = "", note: st
     _refuse(problems, note)
     try:
         with transaction.atomic():
+            _refuse(credentials.problems(config), note)
             agent = Agent.objects.create(slug=slug, description=description, version=1)
             _add_version(agent, 1, config, note=note, by=by)
     except IntegrityError:
@@ -47,7 +49,7 @@ def change(slug: str, patch: dict[str, Any], *, note: str = "", by: str, if_matc
         after = {**before, **patch, "config": merged(before["config"], patch.get("config", {}))}
         if _same(before, after):
             return agent
-        _refuse(configuration.check(after["config"]), note)
+        _refuse([*configuration.check(after["config"]), *credentials.problems(after["config"])], note)
         return _publish(agent, after, note=note, by=by)
 
 
@@ -61,7 +63,7 @@ def rollback(slug: str, version: int, *, by: str, note: str = "", if_match: int 
     with transaction.atomic():
         agent = _locked(slug, if_match)
         old = _version(agent, version)
-        _refuse(configuration.check(old.config), note)
+        _refuse([*configuration.check(old.config), *credentials.problems(old.config)], note)
         return _publish(agent, {**_content(agent), "config": old.config}, note=note, by=by, rollback_of=version)
 
 

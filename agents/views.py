@@ -10,7 +10,7 @@ from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agents import versions
+from agents import credentials, versions
 from agents.config import needs_admin
 from agents.errors import AdminNeeded, FieldProblem, StaleVersion, UnknownVersion
 from agents.models import AgentVersion
@@ -54,7 +54,7 @@ class AgentList(StrictView, generics.ListAPIView[AgentVersion]):
         config = body.pop("config", {})
         refuse_addresses(request, needs_admin(config))
         agent = versions.create(body.pop("slug"), config, by=str(request.auth), **body)
-        return shown(agent.slug, status=201)
+        return saved(agent.slug, status=201)
 
 
 class AgentDetail(StrictView, generics.GenericAPIView[AgentVersion]):
@@ -76,10 +76,10 @@ class AgentDetail(StrictView, generics.GenericAPIView[AgentVersion]):
         """Change it by a JSON merge patch; publishes a new version unless nothing changes."""
         body = checked(AgentPatchSerializer, request.data)
         now = get_object_or_404(current(), agent__slug=slug)
-        refuse_addresses(request, needs_admin(body.get("config", {}), before=now.config))
+        refuse_addresses(request, needs_admin(versions.merged(now.config, body.get("config", {})), before=now.config))
         note = body.pop("note", "")
         versions.change(slug, body, note=note, by=str(request.auth), if_match=expected(request, now))
-        return shown(slug)
+        return saved(slug)
 
 
 class VersionList(StrictView, generics.ListAPIView[AgentVersion]):
@@ -134,7 +134,7 @@ class Rollback(StrictView, generics.GenericAPIView[AgentVersion]):
             raise UnknownVersion(detail, problems=(FieldProblem("/version", "unknown_version", detail),))
         refuse_addresses(request, needs_admin(old.config, before=now.config), at="/version")
         versions.rollback(slug, by=str(request.auth), if_match=expected(request, now), **body)
-        return shown(slug, status=201)
+        return saved(slug, status=201)
 
 
 def shown(slug: str, status: int = 200) -> Response:
@@ -144,6 +144,20 @@ def shown(slug: str, status: int = 200) -> Response:
     if status == 201:
         headers["Location"] = f"/api/v1/agents/{slug}/"
     return Response(AgentSerializer(now).data, status=status, headers=headers)
+
+
+def saved(slug: str, status: int = 200) -> Response:
+    """The agent as it was just saved; a `Warning` for each thing that is worth saying of its model."""
+    response = shown(slug, status)
+    if said := credentials.advice_of(response.data["config"]):
+        response["Warning"] = ", ".join(map(warning, said))
+    return response
+
+
+def warning(sentence: str) -> str:
+    """A warn-value of RFC 7234, 5.5: code 299, agent unknown, a quoted ASCII string. RFC 9111 gave it up unreplaced."""
+    text = "".join(sign for sign in sentence.encode("ascii", "backslashreplace").decode() if sign.isprintable())
+    return '299 - "{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
 
 
 def refuse_addresses(request: Request, pointers: list[str], at: str = "") -> None:

@@ -36,6 +36,18 @@ class MissingKey(ModelError):
     code = "provider_auth"
 
 
+class NoEmbedder(ModelError):
+    """The embedding model cannot be loaded."""
+
+    code = "invalid_agent_config"
+
+
+class CredentialGone(ModelError):
+    """The agent's credential cannot be used: it was deleted, disabled, or is another provider's."""
+
+    code = "invalid_agent_config"
+
+
 class AuthRefused(ModelError):
     """The provider refused the key."""
 

@@ -9,16 +9,15 @@ import datetime
 import email.utils
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import litellm.exceptions as theirs
-from django.conf import settings
 
 from llm import errors, providers
+from llm.masking import mask
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +65,6 @@ SENTENCES: dict[type[errors.ModelError], str] = {
     errors.UnknownModel: "model {model!r} does not exist{status}",
 }
 
-_SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|hf|ops|AIza)[-_]?[A-Za-z0-9*_-]{12,}|(?i:bearer)\s+\S+|(?<=[?&]key=)[^&\s]+"
-)
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
 _DROP_ADVICE = re.compile(r"\s*To drop .*", re.S)
 
 
@@ -94,19 +89,6 @@ def told(
     words = mask(" ".join(detail.split()))
     words = words if len(words) <= MESSAGE_MAX_CHARS else words[: MESSAGE_MAX_CHARS - 1] + "…"
     return kind(f"{sentence}: {words}" if words else sentence, retry_after_seconds=retry_after_seconds)
-
-
-def mask(text: str) -> str:
-    """`text` without anything that is, or looks like, a key."""
-    for secret in sorted(_secrets(), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _SECRETS.sub("***", text)
-
-
-def _secrets() -> set[str]:
-    """The configured keys; those of other providers stand where LiteLLM reads them, in the environment."""
-    environment = {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
-    return {value for value in environment | set(settings.PROVIDER_KEYS.values()) if len(value) >= 8}
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

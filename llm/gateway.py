@@ -41,6 +41,11 @@ def complete(call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop) -> 
     return replace(reply, attempts=tuple(tries.attempts), usage=tries.usage + reply.usage)
 
 
+def once(call: ModelCall, timeout_seconds: float) -> Reply:
+    """One attempt, whatever comes of it. Raises ModelError."""
+    return _player(call, lambda: False)(0, timeout_seconds)
+
+
 def warm_up() -> None:
     """Import LiteLLM ahead of the first call, which would spend seconds of its task's time on it. Blocks for those."""
     from llm import litellm_calls

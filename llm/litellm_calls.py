@@ -7,11 +7,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from llm import arguments, options, prices, providers, tokens
+from llm import arguments, credentials, options, prices, providers, tokens
 from llm.errors import Abandoned, Malformed, MissingKey
 from llm.messages import Message, ModelCall, Reply, ToolRequest, ToolSpec, Usage
 from llm.storable import clean
@@ -80,18 +80,17 @@ class Prepared:
 
     call: ModelCall
     provider: str
-    words: Mapping[str, Any]
+    words: Mapping[str, Any] = field(repr=False)  # the key among them
 
 
 def prepare(call: ModelCall, provider: str) -> Prepared:
-    """Everything that can be refused before a request: raises MissingKey or BadOptions."""
-    key = providers.key_of(provider) if provider in providers.KEY_VARIABLES else None
+    """Everything that can be refused before a request: raises MissingKey, CredentialGone or BadOptions."""
+    access = credentials.access(call.settings, provider)
     options.check(call.settings.provider_options)
     load()
-    if key is None:
-        _check_environment(call.settings.model, provider)
+    if access.key is None:
+        check_environment(call.settings.model, provider)
     chosen = call.settings
-    base = chosen.api_base or providers.base_of(provider)
     words = {
         "model": chosen.model,
         "messages": [_message(message) for message in call.messages],
@@ -102,8 +101,8 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
         "seed": chosen.seed,
         "max_tokens": chosen.max_output_tokens,
         "stop": list(chosen.stop) or None,
-        "api_base": base or None,
-        "api_key": key,
+        "api_base": access.base or None,
+        "api_key": access.key,
     }
     given = {name: value for name, value in words.items() if value is not None}
     return Prepared(call, provider, {**chosen.provider_options, **given})
@@ -133,7 +132,7 @@ def send(prepared: Prepared, timeout_seconds: float, should_stop: Callable[[], b
     return _reply(prepared.call, response)
 
 
-def _check_environment(model: str, provider: str) -> None:
+def check_environment(model: str, provider: str) -> None:
     """For the providers whose key LiteLLM reads itself: is it set? Those with ambient credentials have none."""
     missing = load().validate_environment(model)["missing_keys"]
     wanted = next((name for name in missing if name.endswith("_API_KEY")), None)

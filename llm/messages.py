@@ -121,6 +121,7 @@ class ModelSettings:
     stop: tuple[str, ...] = ()
     call_timeout_seconds: float | None = None
     api_base: str = ""
+    credential: str = ""  # the label of a provider row; '' takes the key from the environment
     provider_options: Mapping[str, Any] = field(default_factory=dict)
 
 

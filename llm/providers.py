@@ -114,10 +114,10 @@ def key_of(provider: str) -> str:
     return key
 
 
-def missing_key(provider: str, variable: str) -> str:
+def missing_key(provider: str, variable: str, whose: str = "") -> str:
     return (
-        f"{variable} is not set: {provider} is not called without a key. Set it in the environment of the workers"
-        " and restart them; for a server that wants no key, set it to any text or use hosted_vllm/… or ollama/…"
+        f"{variable} {whose}is not set: {provider} is not called without a key. Set it in the environment of the"
+        " workers and restart them; for a server that wants no key, set it to any text or use hosted_vllm/… or ollama/…"
     )
 
 

@@ -21,7 +21,11 @@ from django.http import HttpRequest
 from django.utils.decorators import sync_and_async_middleware
 
 from agents.models import Agent, AgentVersion
+from llm.models import Provider
 from tasks.models import ApiKey
+
+# The key's last four characters at most: `key_sealed` is nobody's business.
+PROVIDER_FIELDS = ["label", "provider", "base_url", "key_variable", "key_last", "key_changed_at", "enabled"]
 
 _serving: ContextVar[HttpRequest | None] = ContextVar("serving", default=None)
 
@@ -53,6 +57,7 @@ def audit_middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[Ht
 def watch() -> None:
     """Register the models whose every change is kept. Tasks, steps and events are not: their events are."""
     auditlog.register(Agent, include_fields=["description", "archived"])
+    auditlog.register(Provider, include_fields=PROVIDER_FIELDS)
     auditlog.register(ApiKey, include_fields=["name", "prefix", "scopes", "expires_at", "revoked_at"])
     auditlog.register(
         User, exclude_fields=["id", "date_joined", "last_login"], m2m_fields={"groups", "user_permissions"},

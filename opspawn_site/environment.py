@@ -10,7 +10,7 @@ TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
 
 
-class SettingError(Exception):
+class SettingError(ValueError):
     """A setting in the environment is wrong."""
 
 

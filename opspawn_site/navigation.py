@@ -48,6 +48,7 @@ UNFOLD = {
             {"title": "Agents", "separator": True, "items": [
                 item("Agents", "smart_toy", "agents_agent", "agents.view_agent"),
                 item("Versions", "history", "agents_agentversion", "agents.view_agentversion"),
+                item("Providers", "vpn_key", "llm_provider", "llm.view_provider"),
             ]},
             {"title": "Tasks", "separator": True, "items": [
                 item("Tasks", "task_alt", "tasks_task", "tasks.view_task"),

@@ -48,6 +48,7 @@ DEFAULT_AGENT = env.text("DEFAULT_AGENT", "assistant")
 LLM_DEFAULT_MODEL = env.text("LLM_DEFAULT_MODEL", "gemini/gemini-2.5-pro")
 LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 60, 0.1, 3600)
 LLM_MAX_ATTEMPTS = env.integer("LLM_MAX_ATTEMPTS", 3, 1, 10)
+EMBEDDING_MODEL = env.text("EMBEDDING_MODEL", "local/wordllama")
 TOOL_MODULES = env.words("TOOL_MODULES")
 PROVIDER_KEYS = {
     "openai": env.secret("OPENAI_API_KEY"),
@@ -55,6 +56,7 @@ PROVIDER_KEYS = {
     "gemini": env.secret("GEMINI_API_KEY") or env.secret("GOOGLE_API_KEY"),
     "openrouter": env.secret("OPENROUTER_API_KEY"),
 }
+READ_SECRET = env.secret  # of a variable that a provider row names
 PROVIDER_API_BASES = {
     "openai": env.url("OPENAI_API_BASE", ("http", "https")),
     "anthropic": env.url("ANTHROPIC_API_BASE", ("http", "https")),
@@ -234,5 +236,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TIMEZONE = "UTC"
 
+DEFAULT_EXCEPTION_REPORTER = "opspawn_site.error_page.WithoutSecrets"
 LOGGING_CONFIG = "opspawn_site.telemetry.configure"
 LOGGING = {"level": LOG_LEVEL, "format": LOG_FORMAT}

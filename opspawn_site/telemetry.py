@@ -10,6 +10,8 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
+from llm import masking
+
 SECRET_PATTERNS = (
     (re.compile(r"(ops_[A-Za-z0-9_-]{8})[A-Za-z0-9_-]+"), r"\1…"),  # an API key keeps its prefix
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"',]+"), r"\1 …"),
@@ -80,7 +82,7 @@ def formatter(style: str) -> ProcessorFormatter:
 
 
 def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """The last word before a line is written: API keys, bearer tokens and passwords in URLs are cut."""
+    """The last word before a line is written: API keys, providers' keys, bearer tokens, passwords in URLs are cut."""
     event.pop("color_message", None)  # uvicorn's second copy of its line
     for name, value in event.items():
         event[name] = "…" if SECRET_NAMES.search(name) and value else shorn(value)
@@ -91,7 +93,7 @@ def shorn(value: Any) -> Any:
     if isinstance(value, str):
         for pattern, shown in SECRET_PATTERNS:
             value = pattern.sub(shown, value)
-        return value
+        return masking.mask_known(value)
     if isinstance(value, MutableMapping):
         return {name: "…" if SECRET_NAMES.search(str(name)) else shorn(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -15,11 +16,12 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from llm import gateway
+from llm import credentials, gateway, trial
 from tasks import bell
 from tasks.execution import execute
 from tasks.leases import LEASES, beat_for_ever, listen_for_ever
 from tasks.sweep import sweep_for_ever
+from tasks.trials import TRY_PROVIDER
 from tasks.workers import PRESENCE
 
 log = structlog.get_logger(__name__)
@@ -36,7 +38,8 @@ def run_task(self: Job, task_id: str) -> None:
 
 @shared_task(bind=True, name="tasks.fleet_check", acks_late=False, max_retries=0)
 def fleet_check(self: Job) -> dict[str, Any]:
-    """Answer with this worker's name, version, queues, slots in use, and latencies in milliseconds."""
+    """Answer with this worker's name, version, queues, slots in use, latencies in milliseconds, and the
+    variables that provider rows name and this process does not have."""
     delivery = self.request.delivery_info or {}
     return {
         "worker": self.request.hostname,
@@ -48,7 +51,17 @@ def fleet_check(self: Job) -> dict[str, Any]:
         "slots": settings.WORKER_CONCURRENCY,
         "database_ms": _milliseconds(_ask_database),
         "redis_ms": _milliseconds(lambda: _ask_redis(self)),
+        "variables_missing": credentials.missing_variables(),
     }
+
+
+@shared_task(name=TRY_PROVIDER, acks_late=False, max_retries=0)
+def try_provider(label: str, model: str) -> dict[str, Any]:
+    """Make one small call with a provider row's key; what came of it is kept in the row and answered."""
+    try:
+        return asdict(trial.run(label, model))
+    finally:
+        connection.close()
 
 
 def _ask_database() -> None:

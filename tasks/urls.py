@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from tasks import operating, views
+from tasks import operating, providers, views
 from tasks.stream import TaskStream
 
 
@@ -31,5 +31,8 @@ urlpatterns = [
     path("tasks/<task_id:task_id>/retry/", views.Retry.as_view()),
     path("tasks/<task_id:task_id>/resume/", operating.Resume.as_view()),
     path("tasks/<task_id:task_id>/why/", operating.Why.as_view()),
+    path("providers/", providers.ProviderList.as_view()),
+    path("providers/<slug:label>/", providers.ProviderDetail.as_view()),
+    path("providers/<slug:label>/test/", providers.ProviderTest.as_view()),
     path("workers/", operating.WorkerList.as_view()),
 ]

@@ -33,12 +33,14 @@ def test_a_configuration_arrives_whole():
     config = {
         "model": "openai/gpt-4o-mini", "temperature": 0.5, "top_p": 0.9, "top_k": 5, "seed": 7, "max_output_tokens": 9,
         "stop": ["a", "b"], "call_timeout_seconds": 3, "api_base": "http://h/v1", "provider_options": options,
+        "credential": "team-b",
         "tools": ["*_numbers", "calculator"],
     }  # fmt: skip
 
     agent = assembled(config)
 
-    for key in ("model", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "api_base", "provider_options"):
+    for key in ("model", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "api_base", "credential",
+                "provider_options"):  # fmt: skip
         assert getattr(agent.settings, key) == config[key]
     assert (agent.settings.stop, agent.settings.call_timeout_seconds) == (("a", "b"), 3)
     assert [tool.name for tool in agent.tools] == ["add_numbers", "subtract_numbers", "calculator"]
@@ -123,11 +125,12 @@ def test_the_top_level_agent_config_wins_key_by_key(inner, outer, merged):
     assert merge(input_data, outer) == merged
 
 
-def test_the_agents_address_and_options_stay_with_its_provider() -> None:
-    config = {"model": "openai/gpt-4o-mini", "api_base": "http://localhost:1/v1", "provider_options": {"user": "x"}}
+def test_the_agents_address_key_and_options_stay_with_its_provider() -> None:
+    config = {"model": "openai/gpt-4o-mini", "api_base": "http://localhost:1/v1", "provider_options": {"user": "x"},
+              "credential": "team-b"}  # fmt: skip
     same = assemble("a", config, {"llm_model": "gpt-4o"}, {}, {"prompt": "hi"}).settings
     other = assemble("a", config, {"llm_provider": "anthropic"}, {}, {"prompt": "hi"}).settings
-    assert (same.model, same.api_base, same.provider_options) == (
-        "openai/gpt-4o", "http://localhost:1/v1", {"user": "x"},
+    assert (same.model, same.api_base, same.provider_options, same.credential) == (
+        "openai/gpt-4o", "http://localhost:1/v1", {"user": "x"}, "team-b",
     )  # fmt: skip
-    assert (other.api_base, dict(other.provider_options)) == ("", {})
+    assert (other.api_base, dict(other.provider_options), other.credential) == ("", {}, "")

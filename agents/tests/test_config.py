@@ -81,7 +81,7 @@ def test_a_wrong_limit_is_found_at_its_key(limits, code):
     assert found(config.check_overrides({"limits": limits}, {})) == {f"/agent_config/limits/{key}": code}
 
 
-@pytest.mark.parametrize("key", ["fallback_models", "memory", "tool_policy", "output_schema", "max_depth", "credential",
+@pytest.mark.parametrize("key", ["fallback_models", "memory", "tool_policy", "output_schema", "max_depth",
                                  "response_format", "history", "approval", "Model", "modell", "", "é"])  # fmt: skip
 def test_an_unknown_key_is_named(key):
     (problem,) = config.check({key: None})

@@ -29,6 +29,9 @@ class Check:
     fix: str = ""
 
 
+MIGRATED = Check("migrations", "all applied")
+
+
 def run(folder: DataFolder, *, deep: bool) -> int:
     checks = []
     for check in look(folder, deep=deep):
@@ -52,13 +55,20 @@ def look(folder: DataFolder, *, deep: bool) -> Iterator[Check]:
         yield Check("settings", str(error), "set it as the message says, in the environment or in .env")
         return
     yield Check("settings", "the environment is readable")
+    migrated = False
     if reachable:
-        yield from services()
+        for check in services():
+            migrated |= check == MIGRATED
+            yield check
     else:
         nothing = "not looked at: nothing runs here and DATABASE_URL is not set"
         yield Check("services", nothing, START)
         yield Check("migrations", nothing, START)
     yield provider_keys(settings.PROVIDER_KEYS)
+    if migrated:
+        from opspawn_site.fleet import model_checks
+
+        yield from model_checks.look()
     yield Check("sandbox", "none is in force yet: agents have no tool that runs untrusted code")
     yield disk(folder)
     yield from ports(line, settings.HOST)
@@ -105,7 +115,7 @@ def migrations() -> Check:
         connection.close()
     if missing:
         return Check("migrations", f"{len(missing)} are not applied, {missing[0][0]} first", "python manage.py migrate")
-    return Check("migrations", "all applied")
+    return MIGRATED
 
 
 def provider_keys(keys: dict[str, str]) -> Check:
@@ -164,7 +174,9 @@ def queues(names: list[str]) -> Iterator[Check]:
             reason = f"no answer in {DEEP_SECONDS:g} s ({type(error).__name__}: {error})"
             yield Check(f"queue {name}", reason, f"start a worker on it: {START}, or see its log")
         else:
-            yield Check(f"queue {name}", _answer(answer))
+            missing = ", ".join(answer.get("variables_missing", ()))
+            cure = f"set {missing}, which provider rows name, for the workers and restart them" if missing else ""
+            yield Check(f"queue {name}", _answer(answer), cure)
 
 
 def _answer(answer: dict[str, Any]) -> str:

@@ -10,7 +10,9 @@ import pytest
 import structlog
 from django.test import Client
 
+from llm import masking
 from opspawn_site.telemetry import formatter
+from opspawn_site.tests.fleets import until
 from tasks.tests.clients import Consumer
 
 
@@ -72,3 +74,18 @@ def test_the_lines_of_libraries_are_json_with_the_bound_ids(lines: Any) -> None:
     [line] = lines()
     assert (line["event"], line["level"], line["logger"]) == ("lost it", "warning", "celery.worker")
     assert (line["request_id"], line["task_id"], line["queue"]) == ("r1", "task_1", "default")
+
+
+def test_a_providers_key_is_cut_whatever_its_shape(lines: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    masking.remember("met-by-this-process-0123")
+    monkeypatch.setenv("SOME_API_KEY", "of-the-environment-0123")
+    until(lambda: masking.mask_known("of-the-environment-0123") == "***")
+    try:
+        raise ValueError("header met-by-this-process-0123 is refused")
+    except ValueError:
+        structlog.get_logger("test").exception("failed", given=["of-the-environment-0123"])
+
+    text = str(lines())
+
+    assert "is refused" in text
+    assert "0123" not in text

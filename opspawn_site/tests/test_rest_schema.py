@@ -46,6 +46,8 @@ def test_it_lists_exactly_what_there_is() -> None:
         ("GET", "/agents/"), ("POST", "/agents/"), ("GET", "/agents/{slug}/"), ("PATCH", "/agents/{slug}/"),
         ("GET", "/agents/{slug}/versions/"), ("GET", "/agents/{slug}/versions/{version}/"),
         ("POST", "/agents/{slug}/rollback/"),
+        ("GET", "/providers/"), ("POST", "/providers/"), ("GET", "/providers/{label}/"),
+        ("PATCH", "/providers/{label}/"), ("DELETE", "/providers/{label}/"), ("POST", "/providers/{label}/test/"),
     }  # fmt: skip
 
 
