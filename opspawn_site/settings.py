@@ -48,6 +48,11 @@ DEFAULT_AGENT = env.text("DEFAULT_AGENT", "assistant")
 LLM_DEFAULT_MODEL = env.text("LLM_DEFAULT_MODEL", "gemini/gemini-2.5-pro")
 LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 60, 0.1, 3600)
 LLM_MAX_ATTEMPTS = env.integer("LLM_MAX_ATTEMPTS", 3, 1, 10)
+LLM_WAIT_SECONDS = env.seconds("LLM_WAIT_SECONDS", 5, 0, 60)
+LLM_CIRCUIT_FAILURES = env.integer("LLM_CIRCUIT_FAILURES", 10, 0, 1000)
+LLM_CIRCUIT_WINDOW_SECONDS = env.seconds("LLM_CIRCUIT_WINDOW_SECONDS", 60, 1, 3600)
+LLM_CIRCUIT_COOLDOWN_SECONDS = env.seconds("LLM_CIRCUIT_COOLDOWN_SECONDS", 30, 0.1, 3600)
+LLM_LIMITS = env.limits("LLM_LIMITS", ("concurrency", "requests_per_minute", "tokens_per_minute"))
 TOOL_MODULES = env.words("TOOL_MODULES")
 PROVIDER_KEYS = {
     "openai": env.secret("OPENAI_API_KEY"),
