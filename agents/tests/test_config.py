@@ -81,14 +81,14 @@ def test_a_wrong_limit_is_found_at_its_key(limits, code):
     assert found(config.check_overrides({"limits": limits}, {})) == {f"/agent_config/limits/{key}": code}
 
 
-@pytest.mark.parametrize("key", ["fallback_models", "memory", "tool_policy", "output_schema", "max_depth", "credential",
-                                 "response_format", "history", "approval", "Model", "modell", "", "é"])  # fmt: skip
+@pytest.mark.parametrize("key", ["memory", "tool_policy", "max_depth", "credential", "history", "approval",
+                                 "Model", "modell", "", "é"])  # fmt: skip
 def test_an_unknown_key_is_named(key):
     (problem,) = config.check({key: None})
 
     assert (problem.pointer, problem.code) == (f"/config/{key}", "unknown_field")
     assert json.dumps(key) in problem.detail
-    assert "known are model, instructions" in problem.detail
+    assert "known are model, fallback_models, instructions" in problem.detail
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_overrides_take_these_keys(overrides):
     jsonschema.validate(overrides, config.OVERRIDES_SCHEMA)
 
 
-@pytest.mark.parametrize("key", ["model", "tools", "api_base", "instructions", "provider_options", "output_schema"])
+@pytest.mark.parametrize("key", ["model", "tools", "api_base", "instructions", "provider_options", "fallback_models"])
 def test_overrides_take_no_other_keys(key):
     assert found(config.check_overrides({key: "x"}, {})) == {f"/agent_config/{key}": "unknown_field"}
 
