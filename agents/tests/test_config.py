@@ -13,6 +13,8 @@ FULL = {
     "top_k": 40, "seed": -7, "max_output_tokens": 500, "stop": ["\n\n", "END"], "call_timeout_seconds": 30,
     "api_base": "http://127.0.0.1:8000/v1", "provider_options": {"script": [{"text": "hi"}], "n": [None, 1.5, True]},
     "tools": ["calculator", "*_numbers"], "queue": "default",
+    "fallback_models": ["anthropic/claude-sonnet-4-6"], "response_format": {"type": "json_object"},
+    "output_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
     "limits": {"max_steps": 5, "timeout_seconds": 60.5, "max_tool_calls": 0, "max_tokens": 1000},
 }  # fmt: skip
 HUGE = 10**400
@@ -56,6 +58,8 @@ def test_a_valid_configuration_has_no_problems_and_fits_the_schema(valid):
         ("api_base", "http://", "wrong_type"), ("api_base", "http://[x", "wrong_type"),
         ("api_base", "http://h:99999", "wrong_type"), ("api_base", "http://a b/", "wrong_type"),
         ("api_base", "http://user:pass@h/", "secret"), ("provider_options", [], "wrong_type"),
+        ("fallback_models", ["a"] * 6, "wrong_length"), ("fallback_models", "openai/a", "wrong_type"),
+        ("output_schema", True, "wrong_type"), ("response_format", "json", "wrong_type"),
         ("tools", "calculator", "wrong_type"), ("queue", "gpu", "unknown_value"), ("limits", [], "wrong_type"),
     ],
 )  # fmt: skip
