@@ -78,13 +78,13 @@ class Try:
 def _tries(attempts: Iterable[Mapping[str, Any]]) -> Iterator[Try]:
     number = 0
     for made in attempts:
-        on, wait = f" on {made['model']}" if made.get("model") else "", made.get("wait_seconds")
+        model, wait = made.get("model", ""), made.get("wait_seconds")
         if made.get("skipped"):
             times = f", {made['skipped']} times" if made["skipped"] > 1 else ""
-            title, took = f"Not asked{on.replace(' on', '')}{times}", ""
+            title, took = f"Not asked: {model}{times}", ""
         else:
             number += 1
-            title, took = f"Attempt {number}{on}", f" ({made['seconds']} s)"
+            title, took = f"Attempt {number}{f' on {model}' if model else ''}", f" ({made['seconds']} s)"
         waited = "" if wait is None else f"; then waited {wait:.1f} s" if wait else "; then the next model was asked"
         yield Try(title, made.get("error") or "", took + waited)
 
