@@ -66,7 +66,7 @@ class JSONObject(forms.JSONField):
     """A JSON object, shown indented."""
 
     def prepare_value(self, value: Any) -> Any:
-        shown = super().prepare_value(value)
+        shown = "" if value is None else super().prepare_value(value)
         if isinstance(value, Mapping):
             shown = json.dumps(value, ensure_ascii=False, indent=2) if value else ""
         return shown

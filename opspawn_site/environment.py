@@ -105,7 +105,8 @@ class Environment:
             raise wrong(name, raw[:200], cure) from None
         if not right:
             raise wrong(name, raw[:200], cure)
-        return {key.strip().lower() if "/" not in key else key.strip(): limits for key, limits in table.items()}
+        read: dict[str, dict[str, int]] = table
+        return read
 
     def url(self, name: str, schemes: tuple[str, ...], default: str = "") -> str:
         """The URL, checked for scheme and host. The message never shows it whole: it may hold a password."""

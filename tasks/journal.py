@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -168,8 +169,11 @@ class Journal:
 
     def park(self, parked: Parked) -> None:
         """Commit that the task waits, for a person or a time. Raises Fenced."""
+        step = with_earlier(self._recorded, parked.step)
+        if self._open is not None:
+            step = replace(step, seconds=round(time.monotonic() - self._opened_at, 3))
         self._open, self._held.progress_by = None, float("inf")
-        self._ended.append(with_earlier(self._recorded, parked.step))
+        self._ended.append(step)
         self._notes.append(Note(EventType.TASK_WAITING, parked.told()))
         self._write(to=Status.WAITING, assign=LET_GO | parked.assign(), landed=self._is_not_mine)
         self._heed_cancel()

@@ -85,7 +85,7 @@ def _tries(attempts: Iterable[Mapping[str, Any]]) -> Iterator[Try]:
         else:
             number += 1
             title, took = f"Attempt {number}{f' on {model}' if model else ''}", f" ({made['seconds']} s)"
-        waited = "" if wait is None else f"; then waited {wait:.1f} s" if wait else "; then the next model was asked"
+        waited = "" if wait is None else f"; then a wait of {wait:.1f} s" if wait else "; then the next model was asked"
         yield Try(title, made.get("error") or "", took + waited)
 
 

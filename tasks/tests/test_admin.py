@@ -303,5 +303,5 @@ def test_each_attempt_is_shown_with_its_model_its_reason_and_what_was_waited_the
     words = text_of(boss.get(page(task)))
 
     assert "Not asked: openai/a, 3 times: openai is cooling down; then the next model was asked" in words
-    assert "Attempt 1 on gemini/b: <b>429</b> (0.5 s); then waited 2.0 s" in words
+    assert "Attempt 1 on gemini/b: <b>429</b> (0.5 s); then a wait of 2.0 s" in words
     assert "Attempt 2 on gemini/b: answered (0.25 s)" in words
