@@ -21,7 +21,7 @@ from tasks.models import Step, Task
 from tasks.moves import Begun, Change, Ended, Note
 from tasks.parking import Parked
 from tasks.states import FINAL, EventType, Status, StepKind, StepStatus
-from tasks.tally import tally, to_repeat, with_earlier
+from tasks.tally import is_made_again, tally, to_repeat, with_earlier
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ class Journal:
     def tried(self) -> tuple[Attempt, ...]:
         """Attempts at the present model call that an earlier try of it settled: each was followed by a wait."""
         row = self._row()
-        listed = row.attempts if row is not None and to_repeat(row) else []
+        listed = row.attempts if row is not None and is_made_again(row) else []
         attempts = [Attempt.from_json(item) for item in listed]
         return tuple(attempt for attempt in attempts if attempt.wait_seconds is not None)
 

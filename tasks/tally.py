@@ -16,10 +16,15 @@ def to_repeat(row: Step) -> bool:
     return row.kind == "llm" and row.status == StepStatus.FAILED
 
 
+def is_made_again(row: Step) -> bool:
+    """A model step that an earlier try left without an answer: it failed, was put off, or its worker was lost."""
+    return row.kind == "llm" and row.status in (StepStatus.FAILED, StepStatus.STARTED)
+
+
 def with_earlier(recorded: Mapping[int, Step], ended: Ended) -> Ended:
     """A model step that is made again keeps what its earlier tries used."""
     row = recorded.get(ended.seq)
-    if row is None or not to_repeat(row):
+    if row is None or not is_made_again(row):
         return ended
     unknown = ended.cost_usd is None or row.cost_usd is None
     return replace(
@@ -39,7 +44,7 @@ def tally(ended: tuple[Ended, ...], begun: tuple[Begun, ...], recorded: Mapping[
         assign["steps_count"] = begun[-1].seq
     if ended:
         assign["takeovers"] = 0  # progress was made
-    before = [row for step in ended if (row := recorded.get(step.seq)) is not None and to_repeat(row)]
+    before = [row for step in ended if (row := recorded.get(step.seq)) is not None and is_made_again(row)]
     for column in ("input_tokens", "output_tokens"):
         if total := sum(getattr(step, column) for step in ended) - sum(getattr(row, column) for row in before):
             assign[column] = Plus(total)

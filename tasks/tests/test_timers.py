@@ -1,6 +1,7 @@
 """A model that is not to be asked now: its task waits for a timer, holds no slot, keeps its attempts, and goes on."""
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,9 +15,12 @@ from agents import versions
 from llm.tests.openai_server import OpenAIServer, error, raw, text, tool_calls
 from llm.tests.redis_server import forget
 from tasks import lifecycle, timers
+from tasks.claims import claim
 from tasks.execution import execute
-from tasks.leases import LEASES
+from tasks.journal import Journal
+from tasks.leases import LEASES, Leases
 from tasks.models import Event, Step, Task
+from tasks.sweep import recover_expired
 from tasks.tests.clients import Consumer
 from tasks.tests.factories import TaskFactory
 from tasks.tests.walking import ended, submit
@@ -122,6 +126,24 @@ def test_what_was_billed_before_the_wait_is_counted_once_on_the_task_and_on_its_
 
     assert (task.status, task.input_tokens, task.output_tokens) == ("completed", 16, 9)
     assert (step.input_tokens, step.output_tokens, step.cost_usd) == (16, 9, task.cost_usd)
+
+
+def test_attempts_before_the_wait_outlive_a_worker_that_died_after_it(serve: Any) -> None:
+    server = serve(LONG)
+    task = woken(run(submit("asker")))
+    claimed = claim(task.id, "dies")
+    assert claimed
+    journal = Journal(Leases().hold(task.id, claimed.attempt, time.monotonic()), list(Step.objects.filter(task=task)))
+    given = Step.objects.get(task=task).input
+    journal.replay("llm", MODEL, given)
+    journal.begin("llm", MODEL, given, progress_seconds=5)
+    Task.objects.filter(id=task.id).update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert recover_expired() == 1
+
+    task = run(woken(run(task)))
+
+    assert (task.status, task.error_code) == ("failed", "rate_limited")
+    assert len(Step.objects.get(task=task).attempts) == len(server.requests) == 3
 
 
 def test_earlier_steps_are_not_made_again_and_a_script_of_tools_goes_on(serve: Any) -> None:
