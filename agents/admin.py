@@ -55,13 +55,15 @@ class AgentAdmin(ConsoleAdmin):
     empty_words = "Add one: a model, instructions, and the tools it may use."
     fieldsets = (
         ("Agent", {"fields": ("slug", "description", "archived", "based_on")}),
-        ("What it is told", {"fields": ("model", "instructions", "planner", "tools")}),
+        ("What it is told", {"fields": (
+            "model", "fallback_models", "instructions", "planner", "tools", "output_schema",
+        )}),
         ("Limits of a task", {"fields": (
             "limits_max_steps", "limits_timeout_seconds", "limits_max_tool_calls", "limits_max_tokens",
         )}),
         ("How the model is called", {"fields": (
-            "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "call_timeout_seconds",
-            "provider_options", "credential", "api_base",
+            "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "response_format",
+            "call_timeout_seconds", "provider_options", "credential", "api_base",
         )}),
         ("How its tasks run and stay", {"fields": ("queue", "max_concurrency", "retention_days")}),
         ("This change", {"fields": ("note",)}),

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -27,13 +28,41 @@ def assemble(
     All four were checked when they were accepted. Raises AgentInvalid for what is no longer there, naming it.
     """
     name = overrides.get("planner") or config.get("planner") or planners.DEFAULT_PLANNER
+    first = _settings(slug, config, overrides)
     return Assembled(
         planner=_planner(slug, name),
         opening=opening.messages(config.get("instructions", ""), input_data),
-        settings=_settings(slug, config, overrides),
+        settings=first,
         tools=_tools(slug, config.get("tools", ())) if name in planners.CALLS_TOOLS_NATIVELY else (),
         limits=changes.tightest(config.get("limits", {}), overrides.get("limits", {}), limits),
+        fallbacks=_fallbacks(first, config, overrides),
+        output_schema=_output_schema(name, config, overrides),
     )
+
+
+def _output_schema(
+    planner: str, config: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    return None if planner in planners.ANSWERS_WITHOUT_A_MODEL else {**config, **overrides}.get("output_schema")
+
+
+def _fallbacks(
+    first: ModelSettings, config: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> tuple[ModelSettings, ...]:
+    """The agent's other models, each once; none for a task that names a model of its own.
+
+    Another provider's is called without the first one's address, credential and options: a key must not travel there.
+    """
+    if "llm_model" in overrides or "llm_provider" in overrides:
+        return ()
+    named = [providers.resolve(model) for model in config.get("fallback_models", ())]
+    return tuple(_for(first, model) for model in dict.fromkeys(named) if model != first.model)
+
+
+def _for(first: ModelSettings, model: str) -> ModelSettings:
+    if providers.split(model)[0] == providers.split(first.model)[0]:
+        return replace(first, model=model)
+    return replace(first, model=model, api_base="", provider_options={}, credential="")
 
 
 def _planner(slug: str, name: str) -> Planner:
@@ -55,7 +84,7 @@ def _tools(slug: str, wanted: Any) -> tuple[ToolSpec, ...]:
 def _settings(slug: str, config: Mapping[str, Any], overrides: Mapping[str, Any]) -> ModelSettings:
     stop = config.get("stop", ())
     model = _model(slug, config, overrides)
-    kept = ["top_p", "top_k", "seed", "call_timeout_seconds"]
+    kept = ["top_p", "top_k", "seed", "call_timeout_seconds", "response_format"]
     if providers.split(model)[0] == providers.split(config.get("model", settings.LLM_DEFAULT_MODEL))[0]:
         # Of the agent's provider: another one's key must not travel there.
         kept += ["api_base", "provider_options", "credential"]

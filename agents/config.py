@@ -12,6 +12,7 @@ from django.conf import settings
 from agents import opening
 from agents.errors import FieldProblem
 from agents.planners import PLANNERS
+from agents.schemas import schema_rule
 from agents.strict import (
     Problems,
     Rule,
@@ -86,20 +87,24 @@ LIMITS = {
     "max_tokens": whole(1, 10**12),
 }
 _MODEL = text(1, 200, "name a model such as openai/gpt-4o-mini, or leave the key out")
+_FORMAT = table({"type": choice(("text", "json_object", "json_schema")), "json_schema": anything()}, ("type",))
 _SHARED = {
     "planner": choice(PLANNERS),
     "temperature": number(0, 2),
     "max_output_tokens": whole(1, MOST),
     "limits": table(LIMITS),
+    "output_schema": schema_rule(),
 }
 CONFIG = {
     "model": _MODEL,
+    "fallback_models": each(_MODEL, 0, 5),
     "instructions": text(),
     **_SHARED,
     "top_p": number(0, 1),
     "top_k": whole(1, MOST),
     "seed": whole(-SEEDS, SEEDS - 1),
     "stop": either(text(1, 200), each(text(1, 200), 1, 4)),
+    "response_format": _FORMAT,
     "call_timeout_seconds": number(0.1, 3600),
     "credential": text(1, 64, "name a provider row, or leave the key out for the key in the environment"),
     "api_base": web_address(),

@@ -6,7 +6,7 @@ answered before.
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -125,7 +125,7 @@ class Run:
     """Everything the loop needs: who plans, what is said first, the doors, the bounds.
 
     `seconds_left()` is the task's remaining running time; `check()` raises when the run must stop here
-    (cancelled, taken over, released), and is called at each step boundary.
+    (cancelled, taken over, released), and is called at each step boundary. The answer has to fit `output_schema`.
     """
 
     planner: Planner
@@ -137,17 +137,23 @@ class Run:
     seconds_left: Callable[[], float]
     check: Callable[[], None]
     max_output_tokens: int | None = None
+    output_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """An agent ready to run: its planner, opening words, model and tools, from a version and a task's overrides."""
+    """An agent ready to run: its planner, opening words, model and tools, from a version and a task's overrides.
+
+    `fallbacks` are asked in order when the model cannot answer; `output_schema` is the JSON Schema of the answer.
+    """
 
     planner: Planner
     opening: tuple[Message, ...]
     settings: ModelSettings
     tools: tuple[ToolSpec, ...]
     limits: Limits
+    fallbacks: tuple[ModelSettings, ...] = ()
+    output_schema: Mapping[str, Any] | None = None
 
 
 class AgentInvalid(Exception):

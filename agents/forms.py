@@ -26,11 +26,12 @@ from agents.tools.registry import REGISTRY
 from llm.models import Provider
 
 KEYS = (
-    "model", "instructions", "planner", "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop",
-    "call_timeout_seconds", "credential", "api_base", "provider_options", "tools", "queue",
-    "max_concurrency", "retention_days",
+    "model", "fallback_models", "instructions", "planner", "temperature", "top_p", "top_k", "seed",
+    "max_output_tokens", "stop", "response_format", "call_timeout_seconds", "credential", "api_base",
+    "provider_options", "tools", "output_schema", "queue", "max_concurrency", "retention_days",
 )  # fmt: skip
 LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens")
+INSIDE = ("tools", "fallback_models", "provider_options", "output_schema", "response_format")  # said where in it
 ABSENT: tuple[Any, ...] = (None, "", [], {})
 EFFECTS = {
     "none": "only reads or computes",
@@ -105,6 +106,10 @@ class AgentForm(forms.ModelForm):
         help_text="Provider and model, for example openai/gpt-4o-mini or scripted/echo; "
         f"empty takes {settings.LLM_DEFAULT_MODEL}.",
     )  # fmt: skip
+    fallback_models = Lines(2, label="Fallback models", help_text=(
+        "Asked in this order when the model cannot answer, one a line, at most 5. A task that names a model of its own "
+        "has none."
+    ))  # fmt: skip
     instructions = LongText(10, help_text="The system prompt.")
     planner = forms.ChoiceField(
         required=False, widget=UnfoldAdminSelectWidget,
@@ -116,6 +121,10 @@ class AgentForm(forms.ModelForm):
     seed = whole()
     max_output_tokens = whole("Of one model call.")
     stop = Lines(3, help_text=r"Sequences that end an answer, one a line; \n is a line break.")
+    response_format = JSONObject(
+        required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), label="Response format",
+        help_text='As the provider has it, for example {"type": "json_object"}; not needed beside an output schema.',
+    )  # fmt: skip
     call_timeout_seconds = number("Of one attempt of one model call.")
     credential = forms.ChoiceField(
         required=False, widget=UnfoldAdminSelectWidget,
@@ -131,6 +140,10 @@ class AgentForm(forms.ModelForm):
     )  # fmt: skip
     tools = forms.MultipleChoiceField(
         required=False, widget=ToolBoxes, help_text="What is not ticked is neither offered nor run."
+    )  # fmt: skip
+    output_schema = JSONObject(
+        required=False, widget=UnfoldAdminTextareaWidget(attrs={"rows": 10}), label="Output schema",
+        help_text="JSON Schema, draft 2020-12, that the final answer has to fit; empty is any text.",
     )  # fmt: skip
     limits_max_steps = whole("Model and tool calls together; empty is 50.", "Max steps")
     limits_timeout_seconds = number("Running time; empty is 600.", "Timeout seconds")
@@ -203,7 +216,7 @@ class AgentForm(forms.ModelForm):
     def _tell(self, pointer: str, detail: str) -> None:
         field = field_of(pointer, self.fields)
         if field is None or field not in self.errors:
-            inside = pointer.count("/") > 2 and field in ("tools", "provider_options")
+            inside = pointer.count("/") > 2 and field in INSIDE
             self.add_error(field, f"{pointer.split('/', 3)[3]}: {detail}" if inside else detail)
 
     def _refuse_stale(self) -> None:

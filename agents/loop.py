@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from agents.answers import judge, repair
 from agents.contract import Answer, AskModel, Outcome, Run, Turn, Unplannable
 from llm.errors import ModelError
 from llm.messages import Message, Reply, ToolRequest
@@ -24,6 +25,7 @@ class Progress:
     steps: int = 0
     tool_calls: int = 0
     tokens: int = 0
+    repaired: bool = False  # an answer that did not fit the schema has had its repair turn
 
     def replied(self, reply: Reply) -> None:
         self.conversation.append(reply.message())
@@ -50,13 +52,27 @@ def _move(run: Run, progress: Progress) -> Outcome | None:
     if not progress.pending:
         decision = run.planner.decide(tuple(progress.conversation), progress.reply)
         if isinstance(decision, Answer):
-            return Outcome("completed", decision.text)
+            return _answered(run, progress, decision.text)
         if isinstance(decision, Unplannable):
             return Outcome.failed(decision.error_code, decision.detail)
         if isinstance(decision, AskModel):
             return _ask(run, progress, decision.nudge)
         progress.pending.extend(decision.requests)
     return _act(run, progress)
+
+
+def _answered(run: Run, progress: Progress, text: str) -> Outcome | None:
+    """The end, or one more turn when the answer does not fit the schema for the first time."""
+    if run.output_schema is None:
+        return Outcome("completed", text)
+    judged = judge(text, run.output_schema)
+    if not judged.problems:
+        return Outcome("completed", judged.value)
+    if progress.repaired:
+        return Outcome.failed("output_invalid", "The answer does not fit output_schema, also after a repair turn: "
+                              f"{'; '.join(judged.problems)}.")  # fmt: skip
+    progress.repaired = True
+    return _ask(run, progress, repair(judged.problems))
 
 
 def _ask(run: Run, progress: Progress, nudge: Message | None) -> Outcome | None:

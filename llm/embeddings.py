@@ -10,8 +10,8 @@ from django.conf import settings
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from llm import local_embedder, providers, tokens
+from llm.asking import wait_seconds
 from llm.errors import BadRequest, Malformed, ModelError, ModelTimeout
-from llm.gateway import wait_seconds
 from llm.messages import Usage
 from llm.storable import clean
 

@@ -8,7 +8,8 @@ class ModelError(Exception):
     """The model call failed."""
 
     code = "provider_error"
-    permanent = True
+    permanent = True  # asking the same model again cannot help
+    elsewhere = False  # another model may not fail by it
 
     def __init__(self, message: str = "", *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
@@ -22,6 +23,7 @@ class UnknownModel(ModelError):
     """The provider or the model does not exist."""
 
     code = "invalid_agent_config"
+    elsewhere = True
 
 
 class BadOptions(ModelError):
@@ -34,6 +36,7 @@ class MissingKey(ModelError):
     """The provider's key is not set."""
 
     code = "provider_auth"
+    elsewhere = True
 
 
 class NoEmbedder(ModelError):
@@ -52,6 +55,7 @@ class AuthRefused(ModelError):
     """The provider refused the key."""
 
     code = "provider_auth"
+    elsewhere = True
 
 
 class BadRequest(ModelError):
@@ -62,6 +66,7 @@ class ContextTooLong(ModelError):
     """The conversation does not fit the model's context."""
 
     code = "context_too_long"
+    elsewhere = True
 
 
 class ContentFiltered(ModelError):
@@ -75,31 +80,51 @@ class RateLimited(ModelError):
 
     code = "rate_limited"
     permanent = False
+    elsewhere = True
 
 
 class ModelTimeout(ModelError):
     """The provider did not answer in time."""
 
     permanent = False
+    elsewhere = True
 
 
 class ConnectionFailed(ModelError):
     """The provider could not be reached."""
 
     permanent = False
+    elsewhere = True
 
 
 class ServerFailed(ModelError):
     """The provider failed (5xx)."""
 
     permanent = False
+    elsewhere = True
 
 
 class Malformed(ModelError):
     """The provider's answer could not be read."""
 
     permanent = False
+    elsewhere = True
 
 
 class Abandoned(ModelError):
     """The call was given up because the task is to stop."""
+
+
+class Later(Exception):
+    """The model is not to be asked before some seconds have passed: no thread waits for that.
+
+    `attempts` and `usage` are of the attempts made before, as on ModelError.
+    """
+
+    def __init__(self, seconds: float, reason: str, model: str) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+        self.model = model
+        self.attempts: tuple[Attempt, ...] = ()
+        self.usage = Usage()
+        self.simulated = False

@@ -22,6 +22,7 @@ from llm.masking import mask
 log = logging.getLogger(__name__)
 
 MESSAGE_MAX_CHARS = 300
+RETRY_AFTER_MAX_SECONDS = 3600.0  # of what asks for more; then the provider is asked again
 
 ERROR_OF_STATUS: dict[int, type[errors.ModelError]] = {
     401: errors.AuthRefused,
@@ -220,14 +221,14 @@ def _retry_after(headers: Mapping[str, str], chain: list[BaseException]) -> floa
         seconds = float(value)
     except ValueError:
         return _until(value)
-    return seconds if 0 <= seconds < float("inf") else None
+    return min(seconds, RETRY_AFTER_MAX_SECONDS) if seconds >= 0 else None  # false for nan too
 
 
 def _until(date: str) -> float | None:
     try:
         moment = email.utils.parsedate_to_datetime(date)
-    except (TypeError, ValueError):
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        seconds = (moment - datetime.datetime.now(datetime.UTC)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds())
+    return min(max(0.0, seconds), RETRY_AFTER_MAX_SECONDS)

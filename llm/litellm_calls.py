@@ -101,6 +101,7 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
         "seed": chosen.seed,
         "max_tokens": chosen.max_output_tokens,
         "stop": list(chosen.stop) or None,
+        "response_format": _response_format(call),
         "api_base": access.base or None,
         "api_key": access.key,
     }
@@ -138,6 +139,13 @@ def check_environment(model: str, provider: str) -> None:
     wanted = next((name for name in missing if name.endswith("_API_KEY")), None)
     if wanted:
         raise MissingKey(providers.missing_key(provider, wanted))
+
+
+def _response_format(call: ModelCall) -> dict[str, Any] | None:
+    """The schema in OpenAI's words, which LiteLLM puts into each provider's own; `llm.structured` decided about it."""
+    if call.output_schema is not None:
+        return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(call.output_schema)}}
+    return dict(call.settings.response_format) if call.settings.response_format else None
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -98,14 +98,29 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a model call: when (RFC 3339, UTC), how long, and why it failed, or None."""
+    """One try of a model call: when (RFC 3339, UTC), how long, on which model, and why it failed, or None.
+
+    `wait_seconds` is what was waited after it before the next one, 0 when another model was asked at once, None after
+    the last. `skipped` counts how often the model was passed over without being asked, `error` says why; 0 is a try.
+    """
 
     started_at: str
     seconds: float
     error: str | None = None
+    model: str = ""
+    wait_seconds: float | None = None
+    skipped: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"started_at": self.started_at, "seconds": round(self.seconds, 3), "error": self.error}
+        wait = None if self.wait_seconds is None else round(self.wait_seconds, 3)
+        shown = {"started_at": self.started_at, "seconds": round(self.seconds, 3), "error": self.error,
+                 "model": self.model, "wait_seconds": wait}  # fmt: skip
+        return shown | ({"skipped": self.skipped} if self.skipped else {})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Attempt:
+        return cls(data["started_at"], data["seconds"], data["error"], data.get("model", ""),
+                   data.get("wait_seconds"), data.get("skipped", 0))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,7 @@ class ModelSettings:
     api_base: str = ""
     credential: str = ""  # the label of a provider row; '' takes the key from the environment
     provider_options: Mapping[str, Any] = field(default_factory=dict)
+    response_format: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +146,9 @@ class ModelCall:
     """One call as the planner wants it.
 
     `tried` is the number of attempts that earlier calls of the same task have made: the scripted model plays
-    entry `tried` next. `seconds_left` caps the call and all its attempts.
+    entry `tried` next. `seconds_left` caps the call and all its attempts. `output_schema` is the JSON Schema of the
+    final answer. `fallbacks` are asked in order when the first model cannot answer. `earlier` are attempts at this very
+    call, made before it was put off: they count.
     """
 
     settings: ModelSettings
@@ -138,6 +156,9 @@ class ModelCall:
     tools: tuple[ToolSpec, ...] = ()
     tried: int = 0
     seconds_left: float = float("inf")
+    output_schema: Mapping[str, Any] | None = None
+    fallbacks: tuple[ModelSettings, ...] = ()
+    earlier: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

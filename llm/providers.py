@@ -59,6 +59,12 @@ def canonical(provider: str) -> str:
     return ALIASES.get(name, name)
 
 
+def canonical_model(name: str) -> str:
+    """`provider/name`, or a provider alone, with the provider as LiteLLM names it."""
+    provider, slash, model = name.strip().partition("/")
+    return f"{canonical(provider)}{slash}{model}"
+
+
 def known(provider: str) -> bool:
     return canonical(provider) in KNOWN
 

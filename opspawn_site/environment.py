@@ -1,6 +1,7 @@
 """Readers of the environment that fail loudly: the variable's name, its value and the cure."""
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -93,6 +94,20 @@ class Environment:
     def words(self, name: str, default: str = "") -> list[str]:
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]
 
+    def limits(self, name: str, kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
+        """A JSON object of names, each an object with some of these kinds as whole numbers from 1 on."""
+        raw = self.text(name)
+        cure = f'use JSON like {{"openai": {{"{kinds[0]}": 20}}}} with {", ".join(kinds)} as whole numbers from 1'
+        try:
+            table = json.loads(raw or "{}")
+            right = all(_are_limits(limits, kinds) for limits in table.values())
+        except (ValueError, AttributeError, RecursionError):
+            raise wrong(name, raw[:200], cure) from None
+        if not right:
+            raise wrong(name, raw[:200], cure)
+        read: dict[str, dict[str, int]] = table
+        return read
+
     def url(self, name: str, schemes: tuple[str, ...], default: str = "") -> str:
         """The URL, checked for scheme and host. The message never shows it whole: it may hold a password."""
         raw = self.text(name, default)
@@ -107,3 +122,9 @@ class Environment:
             shown = raw.split("@")[-1] if "@" in raw else raw
             raise wrong(name, shown, "use a URL like " + schemes[0] + "://user:password@host:port/name")
         return raw
+
+
+def _are_limits(limits: dict[str, int], kinds: tuple[str, ...]) -> bool:
+    """Raises AttributeError for what is no object."""
+    numbers = all(type(value) is int and 1 <= value <= 10**9 for value in limits.values())
+    return bool(limits) and set(limits) <= set(kinds) and numbers

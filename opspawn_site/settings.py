@@ -7,6 +7,7 @@ import pathlib
 import secrets
 from urllib.parse import unquote, urlsplit
 
+from llm.providers import canonical_model, known
 from opspawn_site import VERSION
 from opspawn_site.environment import Environment, SettingError, load_dotenv, wrong
 from opspawn_site.navigation import UNFOLD  # noqa: F401 - django-unfold reads it here
@@ -48,6 +49,15 @@ DEFAULT_AGENT = env.text("DEFAULT_AGENT", "assistant")
 LLM_DEFAULT_MODEL = env.text("LLM_DEFAULT_MODEL", "gemini/gemini-2.5-pro")
 LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 60, 0.1, 3600)
 LLM_MAX_ATTEMPTS = env.integer("LLM_MAX_ATTEMPTS", 3, 1, 10)
+LLM_WAIT_SECONDS = env.seconds("LLM_WAIT_SECONDS", 5, 0, 20)
+LLM_CIRCUIT_FAILURES = env.integer("LLM_CIRCUIT_FAILURES", 20, 0, 1000)
+LLM_CIRCUIT_WINDOW_SECONDS = env.seconds("LLM_CIRCUIT_WINDOW_SECONDS", 60, 1, 3600)
+LLM_CIRCUIT_COOLDOWN_SECONDS = env.seconds("LLM_CIRCUIT_COOLDOWN_SECONDS", 30, 0.1, 3600)
+LLM_LIMITS = env.limits("LLM_LIMITS", ("concurrency", "requests_per_minute", "tokens_per_minute"))
+for _scope in LLM_LIMITS:
+    if not known(_scope.partition("/")[0]):
+        raise wrong("LLM_LIMITS", _scope, "name a provider, or provider/model (see docs/reference/models.md)")
+LLM_LIMITS = {canonical_model(_scope): _limits for _scope, _limits in LLM_LIMITS.items()}
 EMBEDDING_MODEL = env.text("EMBEDDING_MODEL", "local/wordllama")
 TOOL_MODULES = env.words("TOOL_MODULES")
 PROVIDER_KEYS = {

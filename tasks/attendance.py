@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,12 @@ from django.conf import settings
 from agents.contract import Assembled, Observation, Run, Turn
 from agents.tools import registry
 from llm import gateway
-from llm.errors import Abandoned, ModelError
+from llm.errors import Abandoned, Later, ModelError
 from llm.messages import Attempt, ModelCall, Reply, ToolRequest, Usage
-from tasks.journal import Journal, Released, Unsure
+from tasks.journal import Journal, Released
 from tasks.leases import Held
 from tasks.models import Task
+from tasks.parking import PutOff, Unsure
 from tasks.replay import reply_of, summary_of_call, summary_of_reply
 from tasks.states import StepKind, StepStatus
 
@@ -39,7 +41,7 @@ class Attendance:
         return Run(
             planner=agent.planner, opening=agent.opening, tools=agent.tools, ask=self.ask, act=self.act,
             limits=agent.limits, seconds_left=self.seconds_left, check=self._journal.check,
-            max_output_tokens=agent.settings.max_output_tokens,
+            max_output_tokens=agent.settings.max_output_tokens, output_schema=agent.output_schema,
         )  # fmt: skip
 
     def seconds_left(self) -> float:
@@ -47,12 +49,13 @@ class Attendance:
         return self._seconds - (time.monotonic() - self._held.claimed)
 
     def ask(self, turn: Turn) -> Reply:
-        """One model call, or its recorded reply. Raises ModelError when it failed for good, or Stopped."""
+        """One model call, or its recorded reply. Raises ModelError when it failed for good, Stopped, or PutOff."""
         given = {"messages": [message.to_json() for message in turn.fresh]}
         settled = self._journal.replay(StepKind.LLM, self._agent.settings.model, given)
         if settled is not None:
-            self._tried += len(settled.attempts)
-            return reply_of(settled)
+            reply = reply_of(settled)
+            self._tried += _made(reply.attempts)
+            return reply
         self._journal.begin(
             StepKind.LLM, self._agent.settings.model, given, progress_seconds=self._attempt_seconds(turn.seconds_left)
         )
@@ -61,7 +64,11 @@ class Attendance:
         except ModelError as error:
             self._model_failed(error)
             raise
-        self._tried += len(reply.attempts)
+        except Later as later:
+            self._journal.check_stopped()
+            costs = _costs(later.usage, later.attempts, later.simulated)
+            raise PutOff(self._journal.seq, later, costs) from later
+        self._tried += _made(reply.attempts)
         self._journal.end(
             StepStatus.DONE, summary=summary_of_reply(reply), model=reply.model,
             output=_output_of(reply), **_costs(reply.usage, reply.attempts, reply.simulated),
@@ -106,6 +113,8 @@ class Attendance:
         return ModelCall(
             settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
+            output_schema=self._agent.output_schema, earlier=self._journal.tried(),
+            fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._agent.fallbacks),
         )  # fmt: skip
 
     def _attempt_seconds(self, seconds_left: float) -> float:
@@ -127,6 +136,11 @@ class Attendance:
         self._journal.check_stopped()
         if isinstance(error, Abandoned):  # the lease ran out, and was renewed after all once PostgreSQL was back
             raise Released
+
+
+def _made(attempts: Sequence[Attempt]) -> int:
+    """Those that were made, without the models that were passed over."""
+    return sum(not attempt.skipped for attempt in attempts)
 
 
 def _output_of(reply: Reply) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from tasks import bell, dependents, moves
 from tasks.alone import run_alone
 from tasks.attendance import Attendance
 from tasks.claims import claim, claimed, is_suspect
-from tasks.journal import Cancelled, Fenced, Journal, Nondeterminism, Released, Stopped, Unsure
+from tasks.journal import Cancelled, Fenced, Journal, Nondeterminism, Released, Stopped
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Note
+from tasks.parking import Parked
 from tasks.states import EventType, Status
 
 log = structlog.get_logger(__name__)
@@ -89,8 +90,8 @@ def _run_journaled(task: Task, held: Held, journal: Journal) -> None:
         _finish(journal, _outcome(task, held, journal))
     except Cancelled:
         journal.finish(Status.CANCELLED, note=Note(EventType.TASK_CANCELLED, {"while": "running"}))
-    except Unsure as unsure:
-        journal.park(unsure)
+    except Parked as parked:
+        journal.park(parked)
     except Released:
         journal.release()
         raise
@@ -111,7 +112,7 @@ def _outcome(task: Task, held: Held, journal: Journal) -> Outcome:
         return Outcome.failed("invalid_agent_config", str(error))
     except Nondeterminism as error:
         return Outcome.failed("nondeterminism", str(error))
-    except (Stopped, Unsure, DatabaseError, InterfaceError):
+    except (Stopped, Parked, DatabaseError, InterfaceError):
         raise
     except Exception as error:
         log.exception("task_failed_unexpectedly")

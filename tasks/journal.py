@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from decimal import Decimal
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -18,8 +18,10 @@ from llm.messages import Attempt
 from tasks import cancelling, moves
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
-from tasks.moves import Begun, Change, Ended, Note, Plus
-from tasks.states import FINAL, EventType, Status, StepKind, StepStatus, WaitingOn
+from tasks.moves import Begun, Change, Ended, Note
+from tasks.parking import Parked
+from tasks.states import FINAL, EventType, Status, StepKind, StepStatus
+from tasks.tally import is_made_again, tally, to_repeat, with_earlier
 
 log = structlog.get_logger(__name__)
 
@@ -46,18 +48,6 @@ class Cancelled(Stopped):
 
 class Released(Stopped):
     """This worker is shutting down and hands the task back."""
-
-
-class Unsure(Exception):
-    """A `once` call was under way when its worker was lost, and nothing here can tell whether it happened."""
-
-    def __init__(self, seq: int, name: str) -> None:
-        super().__init__(
-            f"The worker was lost while {name!r} was called (step {seq}), and a second call could do it twice. "
-            "Look whether it happened, then resolve the step: happened (with its result), again, or stop."
-        )
-        self.seq = seq
-        self.name = name
 
 
 class Nondeterminism(Exception):
@@ -106,7 +96,18 @@ class Journal:
                 f"Step {self._seq} was the {row.get_kind_display().lower()} {row.name!r}, "
                 f"and the agent now asks for {name!r}. Retry the task to start it anew."
             )
-        return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not _to_repeat(row) else None
+        return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not to_repeat(row) else None
+
+    @property
+    def seq(self) -> int:
+        return self._seq
+
+    def tried(self) -> tuple[Attempt, ...]:
+        """Attempts at the present model call that an earlier try of it settled: each was followed by a wait."""
+        row = self._row()
+        listed = row.attempts if row is not None and is_made_again(row) else []
+        attempts = [Attempt.from_json(item) for item in listed]
+        return tuple(attempt for attempt in attempts if attempt.wait_seconds is not None)
 
     @property
     def key(self) -> str:
@@ -141,7 +142,7 @@ class Journal:
         if begun is None:
             raise RuntimeError("no step is open")
         seconds = round(time.monotonic() - self._opened_at, 3)
-        ended = Ended(begun.seq, status.value, seconds=seconds, **fields)
+        ended = with_earlier(self._recorded, Ended(begun.seq, status.value, seconds=seconds, **fields))
         self._open, self._held.progress_by = None, float("inf")
         self._ended.append(ended)
         self._notes.append(_note_of(begun, ended))
@@ -150,7 +151,7 @@ class Journal:
         """Tell that a try of the open model call failed and will be repeated. Best effort; raises Fenced."""
         note = Note(
             EventType.STEP_RETRYING,
-            {"step": self._seq, "error": attempt.error, "wait_seconds": round(wait_seconds, 3)},
+            {"step": self._seq, "error": attempt.error, "wait_seconds": round(wait_seconds, 3), "model": attempt.model},
         )
         try:
             if moves.apply(self._held.task_id, Change(attempt=self._held.attempt, notes=(note,))) is None:
@@ -169,13 +170,15 @@ class Journal:
         row = self._write(to=to, assign=assign, landed=self._is_final, returning=(DEPENDED_ON,))
         self.depended_on = row is None or row[DEPENDED_ON]
 
-    def park(self, unsure: Unsure) -> None:
-        """Commit that the task waits for a person to say what happened to this step. Raises Fenced."""
-        self._ended.append(Ended(unsure.seq, StepStatus.UNKNOWN.value, error=str(unsure), summary="not known"))
-        waits = {"waiting_on": WaitingOn.INPUT.value, "step": unsure.seq, "name": unsure.name, "detail": str(unsure)}
-        self._notes.append(Note(EventType.TASK_WAITING, waits))
-        assign = LET_GO | {"waiting_on": WaitingOn.INPUT.value}
-        self._write(to=Status.WAITING, assign=assign, landed=self._is_not_mine)
+    def park(self, parked: Parked) -> None:
+        """Commit that the task waits, for a person or a time. Raises Fenced."""
+        step = with_earlier(self._recorded, parked.step)
+        if self._open is not None:
+            step = replace(step, seconds=round(time.monotonic() - self._opened_at, 3))
+        self._open, self._held.progress_by = None, float("inf")
+        self._ended.append(step)
+        self._notes.append(Note(EventType.TASK_WAITING, parked.told()))
+        self._write(to=Status.WAITING, assign=LET_GO | parked.assign(), landed=self._is_not_mine)
         self._heed_cancel()
 
     def drop_values(self) -> None:
@@ -184,7 +187,9 @@ class Journal:
         named = {note.data["step"]: note.data for note in self._notes if note.type in STEP_ENDS}
         self._open, self._notes = None, []
         self._ended = [
-            Ended(step.seq, StepStatus.FAILED.value, summary=told, error=told, cost_usd=None, seconds=step.seconds)
+            with_earlier(self._recorded, Ended(
+                step.seq, StepStatus.FAILED.value, summary=told, error=told, cost_usd=None, seconds=step.seconds
+            ))
             for step in self._ended if step.seq in named
         ]  # fmt: skip
         for step in self._ended:
@@ -220,7 +225,7 @@ class Journal:
         ended = tuple(self._ended)
         change = Change(
             to=to, attempt=self._held.attempt, notes=tuple(self._notes), begun=begun, ended=ended,
-            assign=_tally(ended, begun) | (assign or {}),
+            assign=tally(ended, begun, self._recorded) | (assign or {}),
         )  # fmt: skip
         pause, unsure = 0.1, False
         while True:
@@ -254,29 +259,6 @@ class Journal:
     def _is_not_mine(self) -> bool:
         mine = Task.objects.filter(id=self._held.task_id, attempt=self._held.attempt, status=Status.RUNNING)
         return not mine.exists()
-
-
-def _to_repeat(row: Step) -> bool:
-    """A model call that failed without ending its task is made again."""
-    return row.kind == "llm" and row.status == StepStatus.FAILED
-
-
-def _tally(ended: tuple[Ended, ...], begun: tuple[Begun, ...]) -> dict[str, Any]:
-    """The task's own columns that follow from its steps. `steps_count` is the highest step begun."""
-    assign: dict[str, Any] = {}
-    if begun:
-        assign["steps_count"] = begun[-1].seq
-    if ended:
-        assign["takeovers"] = 0  # progress was made
-    for column in ("input_tokens", "output_tokens"):
-        if total := sum(getattr(step, column) for step in ended):
-            assign[column] = Plus(total)
-    costs = [step.cost_usd for step in ended]
-    if None in costs:
-        assign["cost_usd"] = None
-    elif cost := sum(Decimal(cost) for cost in costs if cost):
-        assign["cost_usd"] = Plus(cost)
-    return assign
 
 
 def _note_of(begun: Begun, ended: Ended) -> Note:

@@ -100,6 +100,7 @@ class Task(models.Model):
     last_seq = models.IntegerField(default=0)  # of its events
     worker = models.CharField(max_length=200, blank=True, default="")
     rung_at = models.DateTimeField(null=True, blank=True)
+    wake_at = models.DateTimeField(null=True, blank=True)  # of a task that waits for a timer
     claimed_at = models.DateTimeField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     running_seconds = models.FloatField(default=0)  # of earlier attempts
@@ -125,6 +126,8 @@ class Task(models.Model):
                 cancel_requested_at__isnull=False, status__in=[Status.PENDING, Status.WAITING])),
             models.Index(fields=["queue", "rung_at"], name="task_rung",
                          condition=Q(status=Status.PENDING, rung_at__isnull=False)),
+            models.Index(fields=["wake_at"], name="task_to_wake",
+                         condition=Q(status=Status.WAITING, wake_at__isnull=False)),
             models.Index(fields=["id"], name="task_running", condition=Q(status=Status.RUNNING)),
             models.Index(fields=["name"], name="task_named", opclasses=["varchar_pattern_ops"], condition=~Q(name="")),
             GinIndex(OpClass(F("metadata"), name="jsonb_path_ops"), name="task_metadata"),

@@ -20,7 +20,7 @@ def reply_of(step: Step) -> Reply:
         finish_reason=output["finish_reason"],
         usage=Usage(step.input_tokens, step.output_tokens, step.cost_usd),
         model=step.model or "",
-        attempts=tuple(Attempt(item["started_at"], item["seconds"], item["error"]) for item in step.attempts),
+        attempts=tuple(Attempt.from_json(item) for item in step.attempts),
         simulated=step.simulated,
     )
 

@@ -167,6 +167,13 @@ class AttemptSerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField()
     seconds = serializers.FloatField()
     error = serializers.CharField(allow_null=True)
+    model = serializers.CharField(help_text="The model it was made on.")
+    wait_seconds = serializers.FloatField(
+        allow_null=True, help_text="Waited after it before the next one; 0 when another model was asked at once."
+    )
+    skipped = serializers.IntegerField(
+        required=False, help_text="How often the model was passed over without being asked; `error` says why."
+    )
 
 
 class StepSerializer(serializers.Serializer[Step]):

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from psycopg import sql
 from redis.exceptions import RedisError
 
-from tasks import bell, cancelling, dependents, lifecycle, moves, removal
+from tasks import bell, cancelling, dependents, lifecycle, moves, removal, timers
 from tasks.errors import TaskError
 from tasks.journal import LET_GO
 from tasks.models import Task
@@ -26,6 +26,7 @@ BROKER_AWAY = (OperationalError, RedisError, OSError)
 log = structlog.get_logger(__name__)
 
 BATCH = 100
+LATE_SECONDS = 0.1  # by which a timer may be late, so that no sweeper turns without rest
 FORGET_SHARE = 0.01  # of the rounds: about every ten minutes
 
 EXPIRED = """
@@ -45,11 +46,12 @@ STILL_EXPIRED = sql.SQL("lease_until < clock_timestamp()")
 
 
 def sweep() -> None:
-    """One round: expired leases go back to pending, bells nobody answered are rung again, and what a death left
-    between two tasks is settled. Commits task by task.
+    """One round: expired leases go back to pending, timers that are due wake their tasks, bells nobody answered are
+    rung again, and what a death left between two tasks is settled. Commits task by task.
     """
     try:
         recover_expired()
+        timers.wake_due()
         settle_left_behind()
         for queue in settings.WORKER_QUEUES:
             unring_unanswered(queue)
@@ -132,11 +134,23 @@ def _fail(task_id: str, attempt: int, deaths: int, data: dict[str, object]) -> b
     return moves.apply(task_id, change) is not None
 
 
+def _next_timer() -> float:
+    try:
+        return timers.seconds_to_next()
+    finally:
+        connection.close()
+
+
 def sweep_for_ever(stop: threading.Event) -> None:
-    """Body of the sweeper thread. The interval is jittered by half, so that workers do not sweep in step."""
-    while not stop.wait(settings.TASK_SWEEP_SECONDS * random.uniform(0.5, 1.5)):
+    """Body of the sweeper thread. The interval is jittered by half, so that workers do not sweep in step; a timer
+    that is due before its end makes it shorter.
+    """
+    timer = float("inf")
+    while not stop.wait(min(settings.TASK_SWEEP_SECONDS * random.uniform(0.5, 1.5), timer + LATE_SECONDS)):
+        timer = float("inf")
         try:
             sweep()
+            timer = _next_timer()
             if random.random() < FORGET_SHARE:
                 forget_the_silent()
                 removal.prune_some()

@@ -59,10 +59,34 @@ class Entry:
         return money(self.step.cost_usd) if self.step else ""
 
     @property
-    def tries(self) -> list[Mapping[str, Any]]:
+    def tries(self) -> list[Try]:
         """The attempts of a call that was made more than once or failed."""
         attempts = self.step.attempts if self.step else []
-        return attempts if len(attempts) > 1 or (attempts and attempts[0].get("error")) else []
+        told = attempts if len(attempts) > 1 or (attempts and attempts[0].get("error")) else []
+        return list(_tries(told))
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One attempt in words: which and on what model, why it failed, how long it took and what was waited then."""
+
+    title: str
+    error: str
+    after: str
+
+
+def _tries(attempts: Iterable[Mapping[str, Any]]) -> Iterator[Try]:
+    number = 0
+    for made in attempts:
+        model, wait = made.get("model", ""), made.get("wait_seconds")
+        if made.get("skipped"):
+            times = f", {made['skipped']} times" if made["skipped"] > 1 else ""
+            title, took = f"Not asked: {model}{times}", ""
+        else:
+            number += 1
+            title, took = f"Attempt {number}{f' on {model}' if model else ''}", f" ({made['seconds']} s)"
+        waited = "" if wait is None else f"; then a wait of {wait:.1f} s" if wait else "; then the next model was asked"
+        yield Try(title, made.get("error") or "", took + waited)
 
 
 def entries(task: Task, steps: Iterable[Step]) -> Iterator[Entry]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db.models import F
+from django.utils import timezone
 
 from agents import overrides
 from tasks.models import Step, Task
 from tasks.prospects import Facts, ahead, facts, last_seen
-from tasks.states import FINAL, Status, StepStatus, WaitingOn
+from tasks.states import FINAL, EventType, Status, StepStatus, WaitingOn
 
 NAMED = 5  # other tasks named in a sentence
 AHEAD_CAP = 1000
@@ -18,7 +19,7 @@ SILENT_AFTER_HEARTBEATS = 1.5
 START = "Start a worker, for example with ./opspawn up"
 REASONS = (
     "no_worker", "behind_others", "agent_concurrency", "scheduled", "dependency", "approval", "input", "budget",
-    "children", "lease_expiring", "running", "final",
+    "children", "provider_cooldown", "lease_expiring", "running", "final",
 )  # fmt: skip
 
 
@@ -174,6 +175,8 @@ def _waiting(task: Task) -> Iterator[Reason]:
         yield _input(task)
     elif task.waiting_on == WaitingOn.CHILDREN:
         yield _children(task)
+    elif task.waiting_on == WaitingOn.TIMER:
+        yield _timer(task)
     else:
         yield WAITS.get(task.waiting_on or "", WAITS[""])
 
@@ -201,6 +204,19 @@ def _children(task: Task) -> Reason:
         return Reason("children", text, "Wait a few seconds.")
     text = f"It waits for {_several(found, 'child task')}: {_named(found)}."
     return Reason("children", text, "Look at why these do not move, or cancel them.")
+
+
+def _timer(task: Task) -> Reason:
+    """What the last `task.waiting` says; a timer that no provider set is a time to come. One query."""
+    event = task.events.filter(type=EventType.TASK_WAITING).order_by("-seq").first()
+    said = event.data if event else {}
+    left = (task.wake_at - timezone.now()).total_seconds() if task.wake_at else 0.0
+    when = f"until {task.wake_at:%Y-%m-%d %H:%M:%S} UTC, {in_words(left)} more" if task.wake_at else "for a moment"
+    if "provider" not in said:
+        return Reason("scheduled", f"It waits {when}.", "Wait, or cancel it.")
+    text = f"It leaves {said['provider']} alone {when}: {str(said.get('reason', '')).rstrip('.')}."
+    action = "Wait: it goes on by itself. Or give the agent fallback_models, or cancel it."
+    return Reason("provider_cooldown", text, action)
 
 
 def _named(found: list[tuple[str, str]]) -> str:
@@ -240,6 +256,5 @@ EXPLAIN: dict[Status, Callable[[Task], Iterator[Reason]]] = {
 WAITS: dict[str, Reason] = {
     "approval": Reason("approval", "It waits for a decision about a tool call.", "Approve or reject that call."),
     "budget": Reason("budget", "The next call would not fit its budget.", "Raise the budget, or cancel the task."),
-    "timer": Reason("scheduled", "It waits for a time to come.", "Wait."),
     "": Reason("input", "It waits.", "Look at its events."),
 }

@@ -7,6 +7,7 @@ from agents.planners.placeholder import PlaceholderPlanner
 
 PLANNERS: dict[str, type[Planner]] = {"native": NativePlanner, "placeholder": PlaceholderPlanner}
 DEFAULT_PLANNER = "native"
+ANSWERS_WITHOUT_A_MODEL = frozenset({"placeholder"})  # nobody could be told a schema
 CALLS_TOOLS_NATIVELY = frozenset({"native"})  # their model calls carry the tools' schemas
 
 

@@ -1,6 +1,7 @@
 """Agents in the admin: the typed form publishes versions, problems stand beside their fields, nothing is lost."""
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -102,6 +103,30 @@ def test_concurrency_and_retention_are_set_in_the_form(boss: Client, agent: Agen
     assert "Use" in text_of(boss.post(page(agent), as_shown(agent, retention_days="0")))
     boss.post(page(agent), as_shown(agent, retention_days=""))
     assert "retention_days" not in published(agent)
+
+
+def test_fallback_models_and_the_schema_of_the_answer_are_set_in_the_form(boss: Client, agent: Agent) -> None:
+    schema = {"type": "object", "properties": {"sum": {"type": "number"}}}
+    given = {"fallback_models": "gemini/gemini-2.5-pro\r\n\r\nscripted/echo", "output_schema": json.dumps(schema)}
+
+    boss.post(page(agent), as_shown(agent, **given))
+
+    config = published(agent)
+    assert config["fallback_models"] == ["gemini/gemini-2.5-pro", "scripted/echo"]
+    assert config["output_schema"] == schema
+    shown = boss.get(page(agent)).content.decode()
+    assert ">null<" not in shown.replace("\n", "")
+
+
+def test_a_schema_that_is_none_is_told_beside_its_field_with_the_place_in_it(boss: Client, agent: Agent) -> None:
+    wrong = {"output_schema": '{"properties": {"a": {"type": "objekt"}}}', "fallback_models": "a\nb\nc\nd\ne\nf"}
+
+    answer = boss.post(page(agent), as_shown(agent, **wrong))
+
+    errors = answer.context["adminform"].form.errors
+    assert errors["output_schema"][0].startswith("properties/a/type: That is no JSON Schema")
+    assert "use 0 to 5" in errors["fallback_models"][0]
+    assert published(agent) == CONFIG
 
 
 def test_keys_that_the_form_does_not_show_are_kept() -> None:

@@ -1,6 +1,8 @@
 """An agent put together from its version, the task's overrides, both limits and the input."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agents.assembly import assemble
@@ -134,3 +136,29 @@ def test_the_agents_address_key_and_options_stay_with_its_provider() -> None:
         "openai/gpt-4o", "http://localhost:1/v1", {"user": "x"}, "team-b",
     )  # fmt: skip
     assert (other.api_base, dict(other.provider_options), other.credential) == ("", {}, "")
+
+
+def test_fallbacks_are_called_like_the_model_but_for_what_belongs_to_its_provider():
+    config = {
+        "model": "openai/a", "fallback_models": ["openai/b", "google/c", "openai/a", "openai/b"], "temperature": 0.5,
+        "api_base": "http://h/v1", "provider_options": {"x": 1}, "credential": "team-b",
+    }  # fmt: skip
+
+    same, other = assembled(config).fallbacks
+
+    assert same == replace(assembled(config).settings, model="openai/b")
+    assert (other.model, other.temperature, other.api_base, other.provider_options) == ("gemini/c", 0.5, "", {})
+    assert (same.credential, other.credential) == ("team-b", "")
+
+
+@pytest.mark.parametrize("overrides", [{"llm_model": "openai/a"}, {"llm_provider": "openai"}])
+def test_a_task_that_names_its_own_model_has_no_fallbacks(overrides):
+    assert assembled({"model": "openai/a", "fallback_models": ["openai/b"]}, overrides).fallbacks == ()
+
+
+def test_the_task_s_schema_wins_over_the_agent_s_and_the_placeholder_has_none():
+    config, own = {"model": "scripted/echo", "output_schema": {"type": "object"}}, {"output_schema": {"type": "array"}}
+
+    assert assembled(config).output_schema == {"type": "object"}
+    assert assembled(config, own).output_schema == {"type": "array"}
+    assert assembled({**config, "planner": "placeholder"}).output_schema is None

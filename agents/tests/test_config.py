@@ -13,6 +13,8 @@ FULL = {
     "top_k": 40, "seed": -7, "max_output_tokens": 500, "stop": ["\n\n", "END"], "call_timeout_seconds": 30,
     "api_base": "http://127.0.0.1:8000/v1", "provider_options": {"script": [{"text": "hi"}], "n": [None, 1.5, True]},
     "tools": ["calculator", "*_numbers"], "queue": "default",
+    "fallback_models": ["anthropic/claude-sonnet-4-6"], "response_format": {"type": "json_object"},
+    "output_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
     "limits": {"max_steps": 5, "timeout_seconds": 60.5, "max_tool_calls": 0, "max_tokens": 1000},
 }  # fmt: skip
 HUGE = 10**400
@@ -56,6 +58,8 @@ def test_a_valid_configuration_has_no_problems_and_fits_the_schema(valid):
         ("api_base", "http://", "wrong_type"), ("api_base", "http://[x", "wrong_type"),
         ("api_base", "http://h:99999", "wrong_type"), ("api_base", "http://a b/", "wrong_type"),
         ("api_base", "http://user:pass@h/", "secret"), ("provider_options", [], "wrong_type"),
+        ("fallback_models", ["a"] * 6, "wrong_length"), ("fallback_models", "openai/a", "wrong_type"),
+        ("output_schema", True, "wrong_type"), ("response_format", "json", "wrong_type"),
         ("tools", "calculator", "wrong_type"), ("queue", "gpu", "unknown_value"), ("limits", [], "wrong_type"),
     ],
 )  # fmt: skip
@@ -81,14 +85,14 @@ def test_a_wrong_limit_is_found_at_its_key(limits, code):
     assert found(config.check_overrides({"limits": limits}, {})) == {f"/agent_config/limits/{key}": code}
 
 
-@pytest.mark.parametrize("key", ["fallback_models", "memory", "tool_policy", "output_schema", "max_depth",
-                                 "response_format", "history", "approval", "Model", "modell", "", "é"])  # fmt: skip
+@pytest.mark.parametrize("key", ["memory", "tool_policy", "max_depth", "history", "approval", "Model", "modell", "",
+                                 "é"])  # fmt: skip
 def test_an_unknown_key_is_named(key):
     (problem,) = config.check({key: None})
 
     assert (problem.pointer, problem.code) == (f"/config/{key}", "unknown_field")
     assert json.dumps(key) in problem.detail
-    assert "known are model, instructions" in problem.detail
+    assert "known are model, fallback_models, instructions" in problem.detail
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_overrides_take_these_keys(overrides):
     jsonschema.validate(overrides, config.OVERRIDES_SCHEMA)
 
 
-@pytest.mark.parametrize("key", ["model", "tools", "api_base", "instructions", "provider_options", "output_schema"])
+@pytest.mark.parametrize("key", ["model", "tools", "api_base", "instructions", "provider_options", "fallback_models"])
 def test_overrides_take_no_other_keys(key):
     assert found(config.check_overrides({key: "x"}, {})) == {f"/agent_config/{key}": "unknown_field"}
 

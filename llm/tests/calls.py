@@ -16,10 +16,12 @@ ADD = ToolSpec(
     {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}, "required": ["a", "b"]},
 )
 
+OWN = ("tried", "seconds_left", "output_schema", "fallbacks", "earlier")
+
 
 def call(model: str, *messages: Message, tools: tuple[ToolSpec, ...] = (), **given: Any) -> ModelCall:
-    """A call of `model`; `tried` and `seconds_left` are the call's, the rest are the model's settings."""
-    own = {name: given.pop(name) for name in ("tried", "seconds_left") if name in given}
+    """A call of `model`; what `OWN` names is the call's, the rest are the model's settings."""
+    own = {name: given.pop(name) for name in OWN if name in given}
     said = messages or (Message("user", "What is 5 and 3?"),)
     return ModelCall(ModelSettings(model, **given), said, tools, **own)
 

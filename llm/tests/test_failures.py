@@ -10,7 +10,7 @@ import time
 import pytest
 
 from llm import errors
-from llm.errors import ModelError
+from llm.errors import Later, ModelError
 from llm.tests.calls import KEY, Impatient, Watcher, ask, call
 from llm.tests.openai_server import error, hang, raw, text
 
@@ -66,6 +66,8 @@ def test_what_cannot_pass_is_asked_exactly_once(serve, status, kind, code):
         (error(500, retry_after=SOON), errors.ServerFailed, "provider_error"),
         (error(503, retry_after=SOON), errors.ServerFailed, "provider_error"),
         (error(529, retry_after=SOON), errors.ServerFailed, "provider_error"),
+        (raw(502, "<html><body>Bad gateway</body></html>", headers={"Retry-After": SOON}, content_type="text/html"),
+         errors.ServerFailed, "provider_error"),
     ],
 )
 def test_what_may_pass_is_asked_three_times(serve, answer, kind, code):
@@ -85,8 +87,9 @@ def test_what_may_pass_is_asked_three_times(serve, answer, kind, code):
         raw(200, {"id": "x", "choices": []}),
         raw(200, "[1, 2]"),
         raw(200, ""),
+        raw(200, {"id": "x", "choices": [{"index": 0}]}),
     ],
-    ids=["html", "cut short", "no choices", "a list", "nothing"],
+    ids=["html", "cut short", "no choices", "a list", "nothing", "no message"],
 )
 def test_an_answer_that_cannot_be_read_is_malformed_after_three(serve, settings, answer):
     settings.LLM_MAX_ATTEMPTS = 2
@@ -133,7 +136,7 @@ def test_retry_after_as_a_date_is_waited_for(serve):
 
 
 def test_a_wait_past_the_time_left_is_not_waited_for(serve):
-    server = serve(error(429, retry_after="30"))
+    server = serve(error(429, retry_after="3"))
     started = time.monotonic()
 
     failure = refused(call(MODEL, seconds_left=2.0))
@@ -141,6 +144,40 @@ def test_a_wait_past_the_time_left_is_not_waited_for(serve):
     assert failure.code == "rate_limited"
     assert len(server.requests) == 1
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [
+        ("60", 60, 66.1), ("1e300", 3600, 3960.1), ("inf", 3600, 3960.1), ("999999999999999999999", 3600, 3960.1),
+        ("in 40 s", 40, 46), ("in 10 days", 3600, 3960.1), ("Fri, 31 Dec 9999 23:59:59 GMT", 3600, 3960.1),
+    ],
+)  # fmt: skip
+def test_a_long_retry_after_is_told_instead_of_slept_and_never_longer_than_an_hour(serve, asked, least, most):
+    if asked.startswith("in "):
+        then = datetime.timedelta(seconds=40) if asked == "in 40 s" else datetime.timedelta(days=10)
+        asked, least = email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + then, usegmt=True), least - 3
+    server = serve(error(429, retry_after=asked))
+    watcher = Watcher()
+
+    with pytest.raises(Later) as caught:
+        ask(call(MODEL), watcher)
+
+    later = caught.value
+    assert least <= later.seconds <= most
+    assert "limits the rate" in str(later)
+    assert [(made.model, made.wait_seconds) for made in later.attempts] == [(MODEL, later.seconds)]
+    assert (len(server.requests), watcher.waits) == (1, [])
+
+
+@pytest.mark.parametrize("asked", ["nan", "-5", "soon", "", "0", "Thu, 01 Jan 1970 00:00:00 GMT", "99/99/9999"])
+def test_a_retry_after_that_says_nothing_leaves_the_usual_wait(serve, asked):
+    serve(error(503, retry_after=asked), text("ok"))
+    watcher = Watcher()
+
+    ask(call(MODEL), watcher)
+
+    assert 0.5 <= watcher.waits[0][1] <= 0.75
 
 
 def test_without_retry_after_the_waits_grow(serve):
@@ -155,14 +192,14 @@ def test_without_retry_after_the_waits_grow(serve):
 
 
 def test_a_wait_ends_when_the_task_is_to_stop(serve):
-    server = serve(error(429, retry_after="20"))
+    server = serve(error(429, retry_after="4.5"))
     started = time.monotonic()
 
     failure = refused(call(MODEL), Impatient())
 
     assert type(failure) is errors.Abandoned
     assert "limits the rate" in str(failure)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 4
     assert len(server.requests) == 1
 
 

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "opspawn_site" / "settings.py"
 TYPES = {
     "text": "text", "secret": "secret", "flag": "true or false", "integer": "integer", "seconds": "seconds",
-    "choice": "choice", "words": "words", "url": "URL",
+    "choice": "choice", "words": "words", "url": "URL", "limits": "JSON",
 }  # fmt: skip
 
 
@@ -44,6 +44,8 @@ def _one(call: ast.Call, reader: str) -> Declared:
         default = "true" if rest and rest[0] else "false"
     elif reader == "url":
         default, bounds = rest[1] if len(rest) > 1 else "", ", ".join(rest[0])
+    elif reader == "limits":
+        bounds = ", ".join(rest[0])
     elif rest:
         default = rest[0]
     return Declared(name, TYPES[reader], default, bounds)

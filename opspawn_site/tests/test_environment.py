@@ -24,6 +24,10 @@ from opspawn_site.tests.fleets import clean_environment, manage
         (lambda e: e.choice("N", "json", ("json", "console")), "N", "xml", "one of json, console"),
         (lambda e: e.url("N", ("redis",)), "N", "localhost:6379", "use a URL like redis://"),
         (lambda e: e.url("N", ("redis",)), "N", "redis://host:99999/0", "use a URL like redis://"),
+        *((lambda e: e.limits("N", ("concurrency",)), "N", value, "use JSON like") for value in (
+            "lots", "[]", "7", '{"openai": 5}', '{"openai": {}}', '{"openai": {"speed": 1}}', '{"openai": null}',
+            '{"openai": {"concurrency": 0}}', '{"openai": {"concurrency": true}}', '{"openai": {"concurrency": "9"}}',
+        )),
         (lambda e: e.secret("N"), "N_FILE", "/no/such/file", "name a readable text file"),
     ],
 )
@@ -92,3 +96,15 @@ def test_where_the_site_listens_it_may_be_called(host: str, named: str, allowed:
     environment = clean_environment(HOST=host, ALLOWED_HOSTS=named)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == allowed, done.stderr
+
+
+def test_limits_are_known_by_the_name_of_an_existing_provider(tmp_path: pathlib.Path) -> None:
+    code = "from opspawn_site import settings; print(settings.LLM_LIMITS)"
+
+    def read(name: str) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment(LLM_LIMITS=f'{{"{name}": {{"concurrency": 3}}}}')
+        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    assert read("Google").stdout.strip() == "{'gemini': {'concurrency': 3}}"
+    assert read("openai/gpt-4o").stdout.strip() == "{'openai/gpt-4o': {'concurrency': 3}}"
+    assert "LLM_LIMITS='opnai': name a provider" in read("opnai").stderr

@@ -11,7 +11,8 @@ from django.db.models import ForeignObject, ManyToManyField
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROOMS = ("opspawn_site", "tasks", "agents", "memory", "llm")  # each may import itself and those to its right
 PURE = (
-    "agents/contract.py", "agents/loop.py", "agents/policy.py", "agents/planners/",
+    "agents/contract.py", "agents/loop.py", "agents/answers.py", "agents/patterns.py", "agents/policy.py",
+    "agents/planners/",
     "llm/messages.py", "llm/budget.py", "memory/short_term.py",
 )  # fmt: skip
 PURE_BY_USE = ("llm/errors.py", "agents/errors.py")  # the pure modules raise and catch these

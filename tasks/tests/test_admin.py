@@ -288,3 +288,20 @@ def test_the_list_leads_to_the_page(boss: Client) -> None:
     link = f"{LIST}{quote(task.id)}/change/"
     assert link in boss.get(LIST).content.decode()
     assert boss.get(link).status_code == 200
+
+
+def test_each_attempt_is_shown_with_its_model_its_reason_and_what_was_waited_then(boss: Client) -> None:
+    task = ended()
+    made = [
+        {"started_at": "x", "seconds": 0.0, "error": "openai is cooling down", "model": "openai/a",
+         "wait_seconds": 0.0, "skipped": 3},
+        {"started_at": "x", "seconds": 0.5, "error": "<b>429</b>", "model": "gemini/b", "wait_seconds": 2.04},
+        {"started_at": "x", "seconds": 0.25, "error": None, "model": "gemini/b", "wait_seconds": None},
+    ]  # fmt: skip
+    step(task, 1, model="gemini/b", attempts=made, output={"text": "8", "tool_calls": []})
+
+    words = text_of(boss.get(page(task)))
+
+    assert "Not asked: openai/a, 3 times: openai is cooling down; then the next model was asked" in words
+    assert "Attempt 1 on gemini/b: <b>429</b> (0.5 s); then a wait of 2.0 s" in words
+    assert "Attempt 2 on gemini/b: answered (0.25 s)" in words
