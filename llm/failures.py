@@ -167,10 +167,15 @@ def _told_in_the_body(chain: list[BaseException]) -> type[errors.ModelError] | N
     for link in chain:
         if isinstance(link, theirs.ContextWindowExceededError):
             return errors.ContextTooLong
-        code = None if type(link).__module__.startswith("litellm.") else getattr(link, "status_code", None)
+        code = getattr(link, "status_code", None) if _is_the_providers(link) else None
         if isinstance(code, int) and (code in ERROR_OF_STATUS or code >= 500):
             return _of_status(code)
     return None
+
+
+def _is_the_providers(link: BaseException) -> bool:
+    """Whether it stands for an error in the provider's answer: it has a status, and is none of LiteLLM's own."""
+    return isinstance(getattr(link, "status_code", None), int) and not type(link).__module__.startswith("litellm.")
 
 
 def _detail(chain: list[BaseException], status: int | None) -> str:
@@ -181,6 +186,8 @@ def _detail(chain: list[BaseException], status: int | None) -> str:
         if isinstance(link, httpx.TransportError | httpx.DecodingError):
             return _words_of_connection(link)
     if status is not None:
+        if theirs_said := next((link for link in chain if _is_the_providers(link)), None):
+            return str(getattr(theirs_said, "message", theirs_said))
         found = next((link for link in chain if isinstance(link, json.JSONDecodeError)), None)
         return f"not JSON but {_glimpse(found.doc)}" if found else "not what the protocol says"
     first = chain[0]

@@ -12,26 +12,32 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 
 from llm import providers, scripted
 from llm.errors import Abandoned, ModelError, ModelTimeout
-from llm.messages import Attempt, ModelCall, Reply, Usage
+from llm.messages import Attempt, Delta, ModelCall, Reply, Usage
 from llm.pause import pause
 
 OnRetry = Callable[[Attempt, float], None]
 ShouldStop = Callable[[], bool]
+OnDelta = Callable[[Delta], None]
 Play = Callable[[int, float], Reply]
 """One attempt: how many came before it in this call, and the seconds it may take."""
 
 _BACK_OFF = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.25)  # 0.5 to 0.75 s, 1 to 1.25 s, 2 to 2.25 s …
 
 
-def complete(call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop) -> Reply:
+def complete(
+    call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop, on_delta: OnDelta | None = None
+) -> Reply:
     """Ask the model; calls out and blocks, touches no database.
+
+    With `on_delta` the answer is streamed where `llm.dialects` speaks the provider's protocol, and its text is handed
+    on as it comes; an attempt after a failed one begins anew.
 
     What may pass (rate limit, timeout, connection, 5xx, an unreadable answer) is tried again, at most
     LLM_MAX_ATTEMPTS times in all and never past `seconds_left`; `on_retry(attempt, wait_seconds)` is told before
     each wait. `should_stop()` ends a wait within 100 ms and a request under way within half a second, with Abandoned.
     Raises llm.errors.ModelError, with `attempts` and what the failed attempts were billed.
     """
-    tries = _Tries(call, on_retry, should_stop)
+    tries = _Tries(call, on_retry, should_stop, on_delta)
     try:
         reply = tries.run()
     except ModelError as error:
@@ -51,15 +57,17 @@ def warm_up() -> None:
 class _Tries:
     """The attempts of one call. Tenacity decides about them; this remembers them."""
 
-    def __init__(self, call: ModelCall, on_retry: OnRetry, should_stop: ShouldStop) -> None:
-        self.call, self.on_retry, self.should_stop = call, on_retry, should_stop
+    def __init__(
+        self, call: ModelCall, on_retry: OnRetry, should_stop: ShouldStop, on_delta: OnDelta | None
+    ) -> None:
+        self.call, self.on_retry, self.should_stop, self.on_delta = call, on_retry, should_stop, on_delta
         self.ends_at = time.monotonic() + call.seconds_left
         self.attempts: list[Attempt] = []
         self.usage = Usage()  # of the attempts that failed
         self.failure = ModelError()  # the last one
 
     def run(self) -> Reply:
-        play = _player(self.call, self.should_stop)
+        play = _player(self.call, self.should_stop, self.on_delta)
         if self.left() <= 0:
             raise ModelTimeout("no time is left for a model call")
         retrying = Retrying(
@@ -114,14 +122,16 @@ def wait_seconds(state: RetryCallState) -> float:
     return asked * random.uniform(1, 1.1) if asked else _BACK_OFF(state)
 
 
-def _player(call: ModelCall, should_stop: ShouldStop) -> Play:
+def _player(call: ModelCall, should_stop: ShouldStop, on_delta: OnDelta | None) -> Play:
     """Who answers this call. Raises what can be known before any attempt: no such model, no key, bad options."""
     provider, name = providers.check(call.settings.model)
     call = replace(call, settings=replace(call.settings, model=f"{provider}/{name}"))
     if provider == "scripted":
         script = scripted.entries(name, call.settings.provider_options)
         return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop)
-    from llm import litellm_calls  # takes seconds to import, and only a worker needs it
+    from llm import direct, litellm_calls  # take seconds to import, and only a worker needs them
 
+    if spoken := direct.prepare(call, provider, on_delta):
+        return lambda made, timeout: direct.send(spoken, timeout, should_stop)
     prepared = litellm_calls.prepare(call, provider)
     return lambda made, timeout: litellm_calls.send(prepared, timeout, should_stop)

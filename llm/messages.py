@@ -140,6 +140,13 @@ class ModelCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer's text, as it comes."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a model answered. `finish_reason`: stop, length, tool_calls, content_filter."""
 
