@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
-from llm import folding, litellm_calls, providers
+from llm import litellm_calls, providers
 from llm.errors import BadOptions
+from llm.folds.anthropic import AnthropicFold
+from llm.folds.base import Fold
+from llm.folds.gemini import GeminiFold
+from llm.folds.openai import OpenAIFold
 
 BASES = {
     "openai": "https://api.openai.com/v1",
@@ -52,7 +56,7 @@ class Request:
 class Dialect(Protocol):
     """One protocol: how a call is written, and how its streamed answer is folded into a plain one."""
 
-    fold: type[folding.Fold]
+    fold: type[Fold]
 
     def write(self, saying: Saying) -> Request: ...
 
@@ -68,7 +72,7 @@ def config_of(provider: str, name: str) -> Any:
 class OpenAI:
     """Chat completions: OpenAI, OpenRouter and every server that speaks as OpenAI does."""
 
-    fold: type[folding.Fold] = folding.OpenAIFold
+    fold: type[Fold] = OpenAIFold
 
     def write(self, saying: Saying) -> Request:
         config, params, known = _begun(saying)
@@ -85,7 +89,7 @@ class OpenAI:
 class Anthropic:
     """The Messages API: https://docs.anthropic.com/en/api/messages"""
 
-    fold: type[folding.Fold] = folding.AnthropicFold
+    fold: type[Fold] = AnthropicFold
 
     def write(self, saying: Saying) -> Request:
         from litellm.anthropic_beta_headers_manager import update_request_with_filtered_beta
@@ -108,7 +112,7 @@ class Anthropic:
 class Gemini:
     """generateContent: https://ai.google.dev/api/generate-content"""
 
-    fold: type[folding.Fold] = folding.GeminiFold
+    fold: type[Fold] = GeminiFold
 
     def write(self, saying: Saying) -> Request:
         from litellm.llms.vertex_ai.gemini.transformation import transform_request_body

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 from django.conf import settings
 
-from llm import dialects, failures, folding, litellm_calls, options, prices, providers, sse, tokens, wording
+from llm import abilities, dialects, failures, litellm_calls, options, prices, providers, sse, tokens, wording
 from llm.dialects import Dialect, Request
 from llm.errors import Abandoned, Malformed, ModelError, ModelTimeout
-from llm.folding import Fold
+from llm.folds.base import Fold, ProviderFailed, told
 from llm.messages import Delta, ModelCall, Reply, Usage
 from llm.storable import clean
 from llm.wire import ANSWER_MAX_BYTES, LINE
@@ -54,14 +54,15 @@ def prepare(call: ModelCall, provider: str, on_delta: OnDelta | None = None) -> 
         return None
     key = providers.key_of(provider) if provider in providers.KEY_VARIABLES else ""
     options.check(call.settings.provider_options)
+    abilities.check(call)
     litellm_calls.load()
     name, base = providers.split(call.settings.model)[1], call.settings.api_base or providers.base_of(provider)
-    given = wording.parameters(call)
+    messages, given = wording.of(call)
     dialect = dialects.dialect_of(provider, name, given, base)
     if dialect is None:
         return None
     key, base = dialects.reached_at(provider, key, base)
-    saying = dialects.Saying(provider, name, wording.messages(call), given, key, base, on_delta is not None)
+    saying = dialects.Saying(provider, name, messages, given, key, base, on_delta is not None)
     try:
         request = dialect.write(saying)
     except Exception as error:  # LiteLLM raises its own classes and, from its inside, any other
@@ -109,7 +110,7 @@ def _is_plain(response: httpx.Response) -> bool:
 def _plain(prepared: Prepared, response: httpx.Response) -> Any:
     body = json.loads(b"".join(_chunks(response)))
     if isinstance(body, dict) and body.get("error") and not body.get("choices"):
-        raise folding.told(body["error"])
+        raise told(body["error"])
     return body
 
 
@@ -117,9 +118,9 @@ def _streamed(response: httpx.Response, fold: Fold, on_delta: OnDelta) -> Any:
     """Hand on the text as it comes. What breaks after a whole answer has come breaks nothing."""
     try:
         for data in sse.events(_chunks(response)):
-            LINE.expect(LAST_WORD_SECONDS if fold.ended else settings.LLM_STALL_SECONDS)
             if data and not fold.ended and (text := fold.feed(data)):
                 on_delta(Delta(clean(text)))
+            LINE.expect(LAST_WORD_SECONDS if fold.ended else settings.LLM_STALL_SECONDS)
     except httpx.TransportError:
         if not fold.complete or LINE.interrupted:
             raise
@@ -178,13 +179,13 @@ def _failure(prepared: Prepared, fold: Fold, error: Exception) -> ModelError:
     if isinstance(error, BrokenOff | httpx.RemoteProtocolError | httpx.ReadError) and LINE.status:
         return failures.told(Malformed, model, LINE.status, f"its answer broke off: {error}")
     if isinstance(error, httpx.ReadTimeout) and fold.begun and LINE.deadline < LINE.ends_at:
-        told = f"nothing came for {settings.LLM_STALL_SECONDS:g} s in the middle of its answer"
-        return failures.told(ModelTimeout, model, LINE.status, told)
+        words = f"nothing came for {settings.LLM_STALL_SECONDS:g} s in the middle of its answer"
+        return failures.told(ModelTimeout, model, LINE.status, words)
     return _translated(prepared, error)
 
 
 def _translated(prepared: Prepared, error: Exception) -> ModelError:
-    status = error.status_code if isinstance(error, folding.ProviderFailed) else LINE.status
+    status = error.status_code if isinstance(error, ProviderFailed) else LINE.status
     try:
         if isinstance(error, httpx.HTTPStatusError):
             response = error.response

@@ -70,6 +70,7 @@ _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|ops|AIza)[-_]?[A-Za-z0-9*_-]{12,}|(?i:bearer)\s+\S+|(?<=[?&]key=)[^&\s]+"
 )
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
+_TOO_LONG = re.compile(r"maximum context length is|exceeds the available context size")  # OpenRouter, llama.cpp
 _DROP_ADVICE = re.compile(r"\s*To drop .*", re.S)
 
 
@@ -137,7 +138,8 @@ def _kind(chain: list[BaseException], status: int | None) -> type[errors.ModelEr
     if status < 300:
         return _told_in_the_body(chain) or errors.Malformed
     if status in (400, 413, 422):
-        return _of_class(chain[0], _REFINING) or errors.BadRequest
+        too_long = errors.ContextTooLong if _TOO_LONG.search(_detail(chain, status)) else None
+        return _of_class(chain[0], _REFINING) or too_long or errors.BadRequest
     return _of_status(status)
 
 

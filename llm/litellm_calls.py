@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
-from llm import arguments, options, prices, providers, tokens, wording
+from llm import abilities, arguments, options, prices, providers, tokens, wording
 from llm.errors import Abandoned, Malformed, MissingKey
 from llm.messages import ModelCall, Reply, ToolRequest, Usage
 from llm.storable import clean
@@ -80,12 +80,14 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
     """Everything that can be refused before a request: raises MissingKey or BadOptions."""
     key = providers.key_of(provider) if provider in providers.KEY_VARIABLES else None
     options.check(call.settings.provider_options)
+    abilities.check(call)
     load()
     if key is None:
         _check_environment(call.settings.model, provider)
     chosen = call.settings
     base = chosen.api_base or providers.base_of(provider)
-    words = {**wording.parameters(call), "model": chosen.model, "messages": wording.messages(call)}
+    messages, words = wording.of(call)
+    words |= {"model": chosen.model, "messages": messages}
     words |= {name: value for name, value in (("api_base", base), ("api_key", key)) if value}
     return Prepared(call, provider, words)
 
@@ -135,9 +137,16 @@ def reply_of(call: ModelCall, response: Any) -> Reply:
         failure.usage = usage_of(call, response, "", ())
         raise failure from None
     finish = FINISH_REASONS.get(str(choice.finish_reason).lower(), "stop")
+    if not text and not requests and _is_refused(choice.message):
+        finish = "content_filter"
     if requests and finish == "stop":
         finish = "tool_calls"
     return Reply(text, requests, finish, usage_of(call, response, text, requests), model)
+
+
+def _is_refused(message: Any) -> bool:
+    """OpenAI says so in a field of its own: https://platform.openai.com/docs/guides/structured-outputs#refusals"""
+    return bool((getattr(message, "provider_specific_fields", None) or {}).get("refusal"))
 
 
 def _text(content: Any) -> str:

@@ -129,7 +129,8 @@ class ModelCall:
     """One call as the planner wants it.
 
     `tried` is the number of attempts that earlier calls of the same task have made: the scripted model plays
-    entry `tried` next. `seconds_left` caps the call and all its attempts.
+    entry `tried` next. `seconds_left` caps the call and all its attempts. `output_schema` is the JSON Schema of the
+    answer, sent where `llm.abilities.answers_by_schema`; the answer is its JSON as text.
     """
 
     settings: ModelSettings
@@ -137,6 +138,7 @@ class ModelCall:
     tools: tuple[ToolSpec, ...] = ()
     tried: int = 0
     seconds_left: float = float("inf")
+    output_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

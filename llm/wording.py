@@ -5,25 +5,32 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from llm import abilities, caching
 from llm.messages import Message, ModelCall, ModelSettings, ToolRequest, ToolSpec
 
 
-def messages(call: ModelCall) -> list[dict[str, Any]]:
-    """New objects at each call: LiteLLM changes what it is given."""
-    return [_message(message) for message in call.messages]
+def of(call: ModelCall) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The messages, and everything else that is sent: what the agent leaves to the provider is not in it.
+
+    New objects at each call, since LiteLLM changes what it is given.
+    """
+    messages, tools = [_message(message) for message in call.messages], [_tool(tool) for tool in call.tools]
+    if abilities.caches_by_marks(call.settings.model):
+        caching.mark(messages, tools)
+    return messages, _parameters(call, tools)
 
 
-def parameters(call: ModelCall) -> dict[str, Any]:
-    """Everything else that is sent; what the agent leaves to the provider is not in it."""
+def _parameters(call: ModelCall, tools: list[dict[str, Any]]) -> dict[str, Any]:
     chosen = call.settings
     words = {
-        "tools": [_tool(tool) for tool in call.tools] or None,
+        "tools": tools or None,
         "temperature": chosen.temperature,
         "top_p": chosen.top_p,
         "top_k": chosen.top_k,
         "seed": chosen.seed,
         "max_tokens": chosen.max_output_tokens,
         "stop": list(chosen.stop) or None,
+        "response_format": _schema(call.output_schema or {}) if abilities.answers_by_schema(call) else None,
     }
     return {**_options(chosen), **{name: value for name, value in words.items() if value is not None}}
 
@@ -52,3 +59,25 @@ def _tool_call(request: ToolRequest) -> dict[str, Any]:
 def _tool(tool: ToolSpec) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
     return {"type": "function", "function": function}
+
+
+def _schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """https://platform.openai.com/docs/guides/structured-outputs; `strict` takes only schemas that are closed."""
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": dict(schema), "strict": _is_closed(schema)},
+    }
+
+
+def _is_closed(schema: Any) -> bool:
+    """Whether every object in it allows nothing more than it names, and requires all of that."""
+    if isinstance(schema, list | tuple):
+        return all(_is_closed(part) for part in schema)
+    if not isinstance(schema, Mapping):
+        return True
+    properties = schema.get("properties")
+    if schema.get("type") == "object" or isinstance(properties, Mapping):
+        named = set(properties or ())
+        if schema.get("additionalProperties") is not False or named != set(schema.get("required", ())):
+            return False
+    return all(_is_closed(part) for part in schema.values())
