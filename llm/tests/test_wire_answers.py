@@ -55,7 +55,8 @@ def test_why_it_ended_is_told(wire, answering, streamed, finish):
 
 @plain_and_streamed
 def test_what_the_cache_read_is_counted_and_cheaper(wire, answering, streamed):
-    answering(answer(wire, streamed, "ok", usage=(1000, 10)), answer(wire, streamed, "ok", usage=(1000, 10), cached=600))
+    counts = [{"usage": (1000, 10)}, {"usage": (1000, 10), "cached": 600}]
+    answering(*(answer(wire, streamed, "ok", **count) for count in counts))
     first, second = (ask(call(wire.model), heard=[] if streamed else None).usage for _ in range(2))
 
     assert (second.input_tokens, second.cached_tokens, second.output_tokens) == (1000, 600, 10)
