@@ -49,7 +49,7 @@ def complete(
 
 def warm_up() -> None:
     """Import LiteLLM ahead of the first call, which would spend seconds of its task's time on it. Blocks for those."""
-    from llm import litellm_calls
+    from llm import direct, litellm_calls  # noqa: F401 - and what it imports
 
     litellm_calls.load()
 
@@ -128,7 +128,7 @@ def _player(call: ModelCall, should_stop: ShouldStop, on_delta: OnDelta | None) 
     call = replace(call, settings=replace(call.settings, model=f"{provider}/{name}"))
     if provider == "scripted":
         script = scripted.entries(name, call.settings.provider_options)
-        return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop)
+        return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop, on_delta)
     from llm import direct, litellm_calls  # take seconds to import, and only a worker needs them
 
     if spoken := direct.prepare(call, provider, on_delta):

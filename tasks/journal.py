@@ -107,6 +107,11 @@ class Journal:
         return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not _to_repeat(row) else None
 
     @property
+    def seq(self) -> int:
+        """The present step's."""
+        return self._seq
+
+    @property
     def key(self) -> str:
         """What a `keyed` tool tells its calls apart by: the same for each attempt at this step."""
         return f"{self._held.task_id}:{self._seq}"
