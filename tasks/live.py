@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,7 @@ from llm.messages import Delta
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.15
+BREATH_SECONDS = 0.03  # between two rounds, also when one call after the other ends
 TROUBLE_SECONDS = 2.0  # without another try after Redis did not answer
 PATIENCE_SECONDS = 1.0  # for Redis
 MAX_CHARS = 1_000_000  # of one call; what comes after that is only in the step
@@ -29,8 +31,8 @@ PREFIX = "opspawn:live:"
 class Speech:
     """The text of one model call, so far. `say`, `again` and `end` are called by its task and return at once."""
 
-    def __init__(self, task_id: str, step: int) -> None:
-        self.channel, self.step = PREFIX + task_id, step
+    def __init__(self, task_id: str, step: int, hurry: Callable[[], None] = lambda: None) -> None:
+        self.channel, self.step, self._hurry = PREFIX + task_id, step, hurry
         self.listeners = 0  # when they were last counted
         self.ended = False
         self._lock = threading.Lock()
@@ -48,7 +50,9 @@ class Speech:
             self._new, self._text, self._told = [], "", 0
 
     def end(self) -> None:
+        """Its last words are told at once: its task may be over, and the streams of that close."""
         self.ended = True
+        self._hurry()
 
     def news(self, listeners: int) -> str | None:
         """What is to be published to so many; None when there is nothing. Whoever is new hears the text from 0."""
@@ -76,11 +80,12 @@ class Voice:
         self._speeches: list[Speech] = []
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._hurried = threading.Event()
         self._in_trouble = False
 
     def begin(self, task_id: str, step: int) -> Speech:
         """A call that begins; `end` it. Never blocks or raises."""
-        speech = Speech(task_id, step)
+        speech = Speech(task_id, step, self._hurried.set)
         with self._condition:
             self._speeches.append(speech)
             if self._thread is None or not self._thread.is_alive():
@@ -94,7 +99,9 @@ class Voice:
             with self._condition:
                 while not self._speeches:
                     self._condition.wait()
-            time.sleep(TICK_SECONDS)
+            time.sleep(BREATH_SECONDS)
+            self._hurried.wait(TICK_SECONDS - BREATH_SECONDS)
+            self._hurried.clear()
             with self._condition:
                 speeches = list(self._speeches)
                 self._speeches = [speech for speech in speeches if not speech.ended]
