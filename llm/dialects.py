@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from llm import litellm_calls, providers
 from llm.errors import BadOptions
@@ -122,7 +123,7 @@ class Gemini:
         headers["x-goog-api-key"] = saying.key
         body = transform_request_body(saying.messages, saying.name, params, "gemini", known, None)
         verb = "streamGenerateContent?alt=sse" if saying.streamed else "generateContent"
-        url = f"{saying.base.rstrip('/')}/models/{saying.name}:{verb}"
+        url = f"{saying.base.rstrip('/')}/models/{quote(saying.name)}:{verb}"
         return Request(url, headers, _encoded(body), config, _again(saying, params, known))
 
 

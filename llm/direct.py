@@ -94,8 +94,8 @@ def _exchange(prepared: Prepared, fold: Fold) -> Any:
     request = LINE.http.build_request("POST", asked.url, headers=headers, content=asked.body)
     with closing(LINE.http.send(request, stream=True)) as response:
         if response.status_code >= 300:
-            response.read()
-            raise httpx.HTTPStatusError("refused", request=request, response=response)
+            told_why = httpx.Response(response.status_code, content=b"".join(_chunks(response)), request=request)
+            raise httpx.HTTPStatusError("refused", request=request, response=told_why)
         if prepared.on_delta is None or _is_plain(response):
             return _plain(prepared, response)
         return _streamed(response, fold, prepared.on_delta)
@@ -189,7 +189,7 @@ def _translated(prepared: Prepared, error: Exception) -> ModelError:
     try:
         if isinstance(error, httpx.HTTPStatusError):
             response = error.response
-            raise prepared.request.config.get_error_class(response.text, response.status_code, response.headers)
+            raise prepared.request.config.get_error_class(response.text, response.status_code, LINE.headers)
         raise error
     except Exception as raised:
         mapped = raised if isinstance(raised, httpx.HTTPError) else _in_litellms_classes(prepared, raised)
