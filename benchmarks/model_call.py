@@ -119,7 +119,11 @@ def raw_httpx(base: str) -> Call:
 def litellm_completion(base: str, base_handler: bool) -> Call:
     from llm import litellm_calls
 
-    litellm, offered = litellm_calls.load(), tools()
+    litellm_calls.load()
+    import litellm
+
+    litellm.client_session = None  # its own connections, as it comes
+    offered = tools()
 
     def call(turn: int) -> None:
         os.environ["EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER"] = "true" if base_handler else "false"
