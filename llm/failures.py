@@ -66,6 +66,7 @@ SENTENCES: dict[type[errors.ModelError], str] = {
     errors.UnknownModel: "model {model!r} does not exist{status}",
 }
 
+_TOO_LONG = re.compile(r"maximum context length is|exceeds the available context size")  # OpenRouter, llama.cpp
 _DROP_ADVICE = re.compile(r"\s*To drop .*", re.S)
 
 
@@ -120,7 +121,8 @@ def _kind(chain: list[BaseException], status: int | None) -> type[errors.ModelEr
     if status < 300:
         return _told_in_the_body(chain) or errors.Malformed
     if status in (400, 413, 422):
-        return _of_class(chain[0], _REFINING) or errors.BadRequest
+        too_long = errors.ContextTooLong if _TOO_LONG.search(_detail(chain, status)) else None
+        return _of_class(chain[0], _REFINING) or too_long or errors.BadRequest
     return _of_status(status)
 
 
@@ -150,10 +152,15 @@ def _told_in_the_body(chain: list[BaseException]) -> type[errors.ModelError] | N
     for link in chain:
         if isinstance(link, theirs.ContextWindowExceededError):
             return errors.ContextTooLong
-        code = None if type(link).__module__.startswith("litellm.") else getattr(link, "status_code", None)
+        code = getattr(link, "status_code", None) if _is_the_providers(link) else None
         if isinstance(code, int) and (code in ERROR_OF_STATUS or code >= 500):
             return _of_status(code)
     return None
+
+
+def _is_the_providers(link: BaseException) -> bool:
+    """Whether it stands for an error in the provider's answer: it has a status, and is none of LiteLLM's own."""
+    return isinstance(getattr(link, "status_code", None), int) and not type(link).__module__.startswith("litellm.")
 
 
 def _detail(chain: list[BaseException], status: int | None) -> str:
@@ -164,6 +171,8 @@ def _detail(chain: list[BaseException], status: int | None) -> str:
         if isinstance(link, httpx.TransportError | httpx.DecodingError):
             return _words_of_connection(link)
     if status is not None:
+        if theirs_said := next((link for link in chain if _is_the_providers(link)), None):
+            return str(getattr(theirs_said, "message", theirs_said))
         found = next((link for link in chain if isinstance(link, json.JSONDecodeError)), None)
         return f"not JSON but {_glimpse(found.doc)}" if found else "not what the protocol says"
     first = chain[0]

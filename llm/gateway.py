@@ -8,13 +8,20 @@ from dataclasses import replace
 from llm import providers, scripted, structured
 from llm.asking import Asking, OnRetry, Play, ShouldStop
 from llm.errors import Later, ModelError
-from llm.messages import ModelCall, ModelSettings, Reply
+from llm.messages import Delta, ModelCall, ModelSettings, Reply
 
-__all__ = ["OnRetry", "ShouldStop", "complete", "warm_up"]
+__all__ = ["OnDelta", "OnRetry", "ShouldStop", "complete", "once", "warm_up"]
+
+OnDelta = Callable[[Delta], None]
 
 
-def complete(call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop) -> Reply:
+def complete(
+    call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop, on_delta: OnDelta | None = None
+) -> Reply:
     """Ask the model; calls out and blocks, touches no database.
+
+    With `on_delta` the answer is streamed where `llm.dialects` speaks the provider's protocol, and its text is handed
+    on as it comes; an attempt after a failed one begins anew.
 
     What may pass (rate limit, timeout, connection, 5xx, an unreadable answer) is tried again, at most
     LLM_MAX_ATTEMPTS times on a model, those of `call.earlier` included, and never past `seconds_left`. Then, or when
@@ -27,7 +34,7 @@ def complete(call: ModelCall, *, on_retry: OnRetry, should_stop: ShouldStop) -> 
     """
     asking = Asking(call, on_retry, should_stop, time.monotonic() + call.seconds_left)
     try:
-        reply = asking.run(lambda chosen: player(call, chosen, should_stop))
+        reply = asking.run(lambda chosen: player(call, chosen, should_stop, on_delta))
     except (ModelError, Later) as error:
         error.attempts, error.usage = tuple(asking.attempts), asking.usage
         asked = asking.attempts[-1].model if asking.attempts else call.settings.model
@@ -48,14 +55,18 @@ def warm_up() -> None:
     litellm_calls.load()
 
 
-def player(call: ModelCall, chosen: ModelSettings, should_stop: Callable[[], bool]) -> Play:
+def player(
+    call: ModelCall, chosen: ModelSettings, should_stop: Callable[[], bool], on_delta: OnDelta | None = None
+) -> Play:
     """Who answers for that model. Raises what can be known before any attempt: no such model, no key, bad options."""
     provider, name = providers.check(chosen.model)
     call = structured.fitted(replace(call, settings=replace(chosen, model=f"{provider}/{name}")))
     if provider == "scripted":
         script = scripted.entries(name, chosen.provider_options)
-        return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop)
-    from llm import litellm_calls  # takes seconds to import, and only a worker needs it
+        return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop, on_delta)
+    from llm import direct, litellm_calls  # take seconds to import, and only a worker needs them
 
+    if spoken := direct.prepare(call, provider, on_delta):
+        return lambda made, timeout: direct.send(spoken, timeout, should_stop)
     prepared = litellm_calls.prepare(call, provider)
     return lambda made, timeout: litellm_calls.send(prepared, timeout, should_stop)

@@ -2,18 +2,16 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from llm import arguments, credentials, options, prices, providers, tokens
+from llm import abilities, arguments, credentials, options, prices, providers, tokens, wording
 from llm.errors import Abandoned, Malformed, MissingKey
-from llm.messages import Message, ModelCall, Reply, ToolRequest, ToolSpec, Usage
+from llm.messages import ModelCall, Reply, ToolRequest, Usage
 from llm.storable import clean
 
 FINISH_REASONS = {
@@ -48,11 +46,6 @@ _IMPORT = threading.Lock()
 
 @functools.cache
 def _loaded() -> ModuleType:
-    # Read while it is imported: the bundled price map instead of one from the network, no `.env` of its own, and
-    # the HTTP handler that costs 3 ms of CPU a call instead of 5.
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    os.environ["LITELLM_MODE"] = "PRODUCTION"
-    os.environ["EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER"] = "true"
     import litellm
 
     litellm.telemetry = False
@@ -87,26 +80,15 @@ def prepare(call: ModelCall, provider: str) -> Prepared:
     """Everything that can be refused before a request: raises MissingKey, CredentialGone or BadOptions."""
     access = credentials.access(call.settings, provider)
     options.check(call.settings.provider_options)
+    abilities.check(call)
     load()
     if access.key is None:
         check_environment(call.settings.model, provider)
     chosen = call.settings
-    words = {
-        "model": chosen.model,
-        "messages": [_message(message) for message in call.messages],
-        "tools": [_tool(tool) for tool in call.tools] or None,
-        "temperature": chosen.temperature,
-        "top_p": chosen.top_p,
-        "top_k": chosen.top_k,
-        "seed": chosen.seed,
-        "max_tokens": chosen.max_output_tokens,
-        "stop": list(chosen.stop) or None,
-        "response_format": _response_format(call),
-        "api_base": access.base or None,
-        "api_key": access.key,
-    }
-    given = {name: value for name, value in words.items() if value is not None}
-    return Prepared(call, provider, {**chosen.provider_options, **given})
+    messages, words = wording.of(call)
+    words |= {"model": chosen.model, "messages": messages}
+    words |= {name: value for name, value in (("api_base", access.base), ("api_key", access.key)) if value}
+    return Prepared(call, provider, words)
 
 
 def send(prepared: Prepared, timeout_seconds: float, should_stop: Callable[[], bool]) -> Reply:
@@ -130,7 +112,7 @@ def send(prepared: Prepared, timeout_seconds: float, should_stop: Callable[[], b
         if LINE.interrupted:
             raise Abandoned(MAYBE_BILLED if LINE.sent else NOT_SENT) from None
         raise failures.translate(error, model, LINE.status, LINE.headers) from None
-    return _reply(prepared.call, response)
+    return reply_of(prepared.call, response)
 
 
 def check_environment(model: str, provider: str) -> None:
@@ -141,36 +123,7 @@ def check_environment(model: str, provider: str) -> None:
         raise MissingKey(providers.missing_key(provider, wanted))
 
 
-def _response_format(call: ModelCall) -> dict[str, Any] | None:
-    """The schema in OpenAI's words, which LiteLLM puts into each provider's own; `llm.structured` decided about it."""
-    if call.output_schema is not None:
-        return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(call.output_schema)}}
-    return dict(call.settings.response_format) if call.settings.response_format else None
-
-
-def _message(message: Message) -> dict[str, Any]:
-    content = message.content if isinstance(message.content, str) else [dict(part) for part in message.content]
-    told: dict[str, Any] = {"role": message.role, "content": content}
-    if message.tool_requests:
-        told["content"] = content or None
-        told["tool_calls"] = [_tool_call(request) for request in message.tool_requests]
-    if message.tool_call_id:
-        told["tool_call_id"] = message.tool_call_id
-    return told
-
-
-def _tool_call(request: ToolRequest) -> dict[str, Any]:
-    """A call that could not be read goes back without arguments: providers refuse what is not JSON here too."""
-    function = {"name": request.name, "arguments": json.dumps(request.arguments or {}, ensure_ascii=False)}
-    return {"id": request.id, "type": "function", "function": function}
-
-
-def _tool(tool: ToolSpec) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
-    return {"type": "function", "function": function}
-
-
-def _reply(call: ModelCall, response: Any) -> Reply:
+def reply_of(call: ModelCall, response: Any) -> Reply:
     from llm import failures
 
     model = call.settings.model
@@ -180,12 +133,19 @@ def _reply(call: ModelCall, response: Any) -> Reply:
     except (IndexError, AttributeError, TypeError) as error:
         detail = "no choices" if isinstance(error, IndexError) else "not what the protocol says"
         failure = failures.told(Malformed, model, 200, detail)
-        failure.usage = _usage(call, response, "", ())
+        failure.usage = usage_of(call, response, "", ())
         raise failure from None
     finish = FINISH_REASONS.get(str(choice.finish_reason).lower(), "stop")
+    if not text and not requests and _is_refused(choice.message):
+        finish = "content_filter"
     if requests and finish == "stop":
         finish = "tool_calls"
-    return Reply(text, requests, finish, _usage(call, response, text, requests), model)
+    return Reply(text, requests, finish, usage_of(call, response, text, requests), model)
+
+
+def _is_refused(message: Any) -> bool:
+    """OpenAI says so in a field of its own: https://platform.openai.com/docs/guides/structured-outputs#refusals"""
+    return bool((getattr(message, "provider_specific_fields", None) or {}).get("refusal"))
 
 
 def _text(content: Any) -> str:
@@ -202,7 +162,7 @@ def _requests(call: ModelCall, calls: Any) -> tuple[ToolRequest, ...]:
     )
 
 
-def _usage(call: ModelCall, response: Any, text: str, requests: tuple[ToolRequest, ...]) -> Usage:
+def usage_of(call: ModelCall, response: Any, text: str, requests: tuple[ToolRequest, ...]) -> Usage:
     """As the provider counted and the price map prices; a server that counts nothing is estimated, without a price.
 
     So is one whose count cannot be: a row could not hold it, or it would take from what the task has used.

@@ -147,8 +147,8 @@ class ModelCall:
 
     `tried` is the number of attempts that earlier calls of the same task have made: the scripted model plays
     entry `tried` next. `seconds_left` caps the call and all its attempts. `output_schema` is the JSON Schema of the
-    final answer. `fallbacks` are asked in order when the first model cannot answer. `earlier` are attempts at this very
-    call, made before it was put off: they count.
+    final answer, sent where `llm.abilities.answers_by_schema`. `fallbacks` are asked in order when the first model
+    cannot answer. `earlier` are attempts at this very call, made before it was put off: they count.
     """
 
     settings: ModelSettings
@@ -159,6 +159,13 @@ class ModelCall:
     output_schema: Mapping[str, Any] | None = None
     fallbacks: tuple[ModelSettings, ...] = ()
     earlier: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer's text, as it comes."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The scripted model: plays written answers, so that demos and tests need no key and are the same every time."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from llm.errors import (
     ServerFailed,
     UnknownModel,
 )
-from llm.messages import Message, ModelCall, Reply, Usage
+from llm.messages import Delta, Message, ModelCall, Reply, Usage
 from llm.pause import pause
 from llm.storable import clean
 
@@ -30,6 +31,7 @@ ERRORS: dict[str, type[ModelError]] = {
     "malformed": Malformed,
 }
 MAX_DELAY_SECONDS = 3600
+PIECES = 8
 
 
 class ScriptEnded(ModelError):
@@ -67,17 +69,32 @@ def play(
     made: int,
     timeout_seconds: float,
     should_stop: Callable[[], bool],
+    on_delta: Callable[[Delta], None] | None = None,
 ) -> Reply:
-    """One attempt, the `made`-th (from 0) of this call. Raises the ModelError that the entry asks for."""
+    """One attempt, the `made`-th (from 0) of this call. Raises the ModelError that the entry asks for.
+
+    Its text is said to `on_delta` in a few pieces, spread over the entry's delay.
+    """
     echoes = providers.split(call.settings.model)[1] == "echo"
     entry = Entry(_last_user_text(call.messages)) if echoes else _chosen(script, call.tried, made)
-    if not pause(min(entry.delay_seconds, timeout_seconds), should_stop):
-        raise Abandoned
+    pieces = _pieces(clean(entry.text)) if on_delta and not entry.error else [""]
+    for piece in pieces:
+        if not pause(min(entry.delay_seconds, timeout_seconds) / len(pieces), should_stop):
+            raise Abandoned
+        if piece and on_delta:
+            on_delta(Delta(piece))
     if entry.delay_seconds > timeout_seconds:
         raise ModelTimeout(f"{call.settings.model} did not answer within {timeout_seconds:g} seconds")
     if entry.error:
         raise ERRORS[entry.error](f"{call.settings.model} was told to fail with {entry.error!r}")
     return _reply(call, entry)
+
+
+def _pieces(text: str) -> list[str]:
+    """At most PIECES of about the same length, cut before spaces; at least one."""
+    words = re.findall(r"\s*\S+|\s+$", text) or [""]
+    size = -(-len(words) // PIECES)
+    return ["".join(words[at : at + size]) for at in range(0, len(words), size)]
 
 
 def _chosen(script: tuple[Entry, ...], tried: int, made: int) -> Entry:

@@ -2,15 +2,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from llm import price_map, providers
+from llm import abilities
 from llm.messages import Message, ModelCall
-
-# Gemini refuses a response schema beside function declarations: https://ai.google.dev/gemini-api/docs/function-calling
-NOT_WITH_TOOLS = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
 
 TOLD = (
     "Your final answer must be one JSON value that is valid against the JSON Schema below, and nothing else: no words "
@@ -25,7 +20,7 @@ def fitted(call: ModelCall) -> ModelCall:
     The words follow the first system message, or are one of their own; they depend on nothing but the call, so that
     a call made again says the same.
     """
-    if call.output_schema is None or has_mode(call.settings.model, call.output_schema, bool(call.tools)):
+    if call.output_schema is None or abilities.answers_by_schema(call):
         return call
     schema = json.dumps(call.output_schema, ensure_ascii=False, separators=(",", ":"))
     words = TOLD.format(tools=WITH_TOOLS if call.tools else "", schema=schema)
@@ -34,10 +29,3 @@ def fitted(call: ModelCall) -> ModelCall:
         said = replace(first[0], content=f"{first[0].content}\n\n{words}")
         return replace(call, messages=(said, *rest), output_schema=None)
     return replace(call, messages=(Message("system", words), *call.messages), output_schema=None)
-
-
-def has_mode(model: str, schema: Mapping[str, Any], with_tools: bool) -> bool:
-    """Whether the provider takes this schema itself. All of them want an object at its root."""
-    if schema.get("type") != "object" or (with_tools and providers.split(model)[0] in NOT_WITH_TOOLS):
-        return False
-    return bool((price_map.known(model) or {}).get("supports_response_schema"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -24,7 +25,7 @@ class Line(threading.local):
     """The calling thread's client. It follows no redirect: a provider's key travels to no other host."""
 
     def __init__(self) -> None:
-        self.deadline = float("inf")
+        self.ends_at = self.deadline = float("inf")
         self.should_stop: Callable[[], bool] = lambda: False
         self.sent = self.interrupted = False
         self.status: int | None = None
@@ -32,6 +33,7 @@ class Line(threading.local):
         self.http = httpx.Client(
             verify=get_ssl_configuration(),
             follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # none is kept: a line serves many accounts
             limits=httpx.Limits(max_keepalive_connections=4, keepalive_expiry=KEEPALIVE_SECONDS),
             event_hooks={"request": [self._send], "response": [self._receive]},
         )
@@ -45,9 +47,14 @@ class Line(threading.local):
 
         It ends early within `llm.connections.POLL_SECONDS` of `should_stop()` becoming true.
         """
-        self.deadline, self.should_stop = time.monotonic() + timeout_seconds, should_stop
+        self.ends_at = self.deadline = time.monotonic() + timeout_seconds
+        self.should_stop = should_stop
         self.sent = self.interrupted = False
         self.status, self.headers = None, {}
+
+    def expect(self, seconds: float) -> None:
+        """From here on something has to come within that many seconds; the end of the attempt stays what it is."""
+        self.deadline = min(self.ends_at, time.monotonic() + seconds)
 
     def check(self) -> None:
         """Raise Interrupted when the attempt is to be given up."""
@@ -69,7 +76,7 @@ class Line(threading.local):
         response.request.extensions["timeout"]["read"] = self.left()
         stream = response.stream
         if isinstance(stream, httpx.SyncByteStream):
-            response.stream = _Bounded(stream, self.deadline)
+            response.stream = _Bounded(stream, self)
 
 
 LINE = Line()
@@ -85,8 +92,8 @@ class Shared(httpx.Client):
 class _Bounded(httpx.SyncByteStream):
     """A response body that ends at the deadline, however slowly it drips, and at ANSWER_MAX_BYTES."""
 
-    def __init__(self, stream: httpx.SyncByteStream, deadline: float) -> None:
-        self.stream, self.deadline = stream, deadline
+    def __init__(self, stream: httpx.SyncByteStream, line: Line) -> None:
+        self.stream, self.line = stream, line
 
     def __iter__(self) -> Iterator[bytes]:
         size = 0
@@ -94,7 +101,7 @@ class _Bounded(httpx.SyncByteStream):
             size += len(chunk)
             if size > ANSWER_MAX_BYTES:
                 raise httpx.DecodingError(f"the answer is over {ANSWER_MAX_BYTES} bytes")
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > self.line.deadline:
                 raise httpx.ReadTimeout("the answer was still arriving at the deadline")
             yield chunk
 

@@ -15,6 +15,7 @@ from llm.errors import Abandoned, Later, ModelError
 from llm.messages import Attempt, ModelCall, Reply, ToolRequest, Usage
 from tasks.journal import Journal, Released
 from tasks.leases import Held
+from tasks.live import VOICE, Speech
 from tasks.models import Task
 from tasks.parking import PutOff, Unsure
 from tasks.replay import reply_of, summary_of_call, summary_of_reply
@@ -33,6 +34,7 @@ class Attendance:
         self._allowed = frozenset(spec.name for spec in agent.tools)
         self._seconds = agent.limits.timeout_seconds - task.running_seconds
         self._tried = 0
+        self._speech = Speech(task.id, 0)  # of the model call under way
         if task.cancel_requested_at is not None:  # of an attempt before this one
             held.cancelled.set()
 
@@ -59,8 +61,11 @@ class Attendance:
         self._journal.begin(
             StepKind.LLM, self._agent.settings.model, given, progress_seconds=self._attempt_seconds(turn.seconds_left)
         )
+        self._speech = VOICE.begin(self._held.task_id, self._journal.seq)
         try:
-            reply = gateway.complete(self._call(turn), on_retry=self._retrying, should_stop=self._held.stopping)
+            reply = gateway.complete(
+                self._call(turn), on_retry=self._retrying, should_stop=self._held.stopping, on_delta=self._speech.say
+            )
         except ModelError as error:
             self._model_failed(error)
             raise
@@ -68,6 +73,8 @@ class Attendance:
             self._journal.check_stopped()
             costs = _costs(later.usage, later.attempts, later.simulated)
             raise PutOff(self._journal.seq, later, costs) from later
+        finally:
+            self._speech.end()
         self._tried += _made(reply.attempts)
         self._journal.end(
             StepStatus.DONE, summary=summary_of_reply(reply), model=reply.model,
@@ -124,6 +131,7 @@ class Attendance:
 
     def _retrying(self, attempt: Attempt, wait_seconds: float) -> None:
         """The next attempt has a progress deadline of its own."""
+        self._speech.again()
         self._held.progress_by = time.monotonic() + wait_seconds + self._attempt_seconds(self.seconds_left())
         self._journal.retrying(attempt, wait_seconds)
 

@@ -98,16 +98,17 @@ class Journal:
             )
         return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not to_repeat(row) else None
 
-    @property
-    def seq(self) -> int:
-        return self._seq
-
     def tried(self) -> tuple[Attempt, ...]:
         """Attempts at the present model call that an earlier try of it settled: each was followed by a wait."""
         row = self._row()
         listed = row.attempts if row is not None and is_made_again(row) else []
         attempts = [Attempt.from_json(item) for item in listed]
         return tuple(attempt for attempt in attempts if attempt.wait_seconds is not None)
+
+    @property
+    def seq(self) -> int:
+        """The present step's."""
+        return self._seq
 
     @property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 import structlog
 from django.db import Error
 
+from tasks.hearing import HEARING, Ear, Heard
 from tasks.sight import Place, Sight, look
 
 log = structlog.get_logger(__name__)
@@ -23,7 +24,7 @@ the server sends its answer's status and headers, and then what the iterator yie
 
 
 class Reader:
-    """A stream's place in its task's history.
+    """A stream's place in its task's history, and in the text of its model call under way.
 
     It holds one batch at most. While that is not taken nothing more is read for it: who falls behind costs the
     database another read by its place, not this process memory.
@@ -32,12 +33,14 @@ class Reader:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._batch: tuple[bytes, ...] = ()
-        self._over = False
+        self._full = self._over = False
+        self._ear = Ear(place.task_id)
+        self._heard: Heard | None = None
         self._news = asyncio.Event()
 
     @property
     def hungry(self) -> bool:
-        return not self._news.is_set()
+        return not self._full
 
     @property
     def done(self) -> bool:
@@ -47,17 +50,24 @@ class Reader:
     def take(self, sight: Sight) -> None:
         if sight.frames or sight.over:
             self.place, self._batch, self._over = sight.place, sight.frames, sight.over
+            self._full = True
             self._news.set()
 
+    def hear(self, heard: Heard) -> None:
+        self._heard = heard
+        self._news.set()
+
     async def batch(self, until: float) -> tuple[bytes, ...]:
-        """The next events as soon as there are any; none at that time of the loop's clock, or when all is over."""
+        """The next events and text as soon as there are any; none at that time of the loop's clock, or at the end."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self._news.wait()
         batch, self._batch = self._batch, ()
         if not self._over:
+            self._full = False
             self._news.clear()
-        return batch
+        delta = self._ear.frame(self._heard)
+        return (*batch, delta) if delta else batch
 
 
 class Watch:
@@ -90,12 +100,14 @@ class Watch:
         """A reader from that place on, looked after until the block is left."""
         reader = Reader(place)
         self._readers.add(reader)
+        HEARING.join(place.task_id, reader)
         self._start()
         self._wake.set()
         try:
             yield reader
         finally:
             self._readers.discard(reader)
+            HEARING.leave(place.task_id, reader)
 
     def open_streams(self) -> int:
         return len(self._readers)

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.test import override_settings
 
+from llm.errors import ModelError
 from llm.gateway import complete
 from llm.messages import Attempt, Message, ModelCall, ModelSettings, Reply, ToolSpec
 from llm.tests.openai_server import OpenAIServer, text
@@ -49,9 +51,18 @@ class Impatient(Watcher):
         self.stop = True
 
 
-def ask(asked: ModelCall, watcher: Watcher | None = None) -> Reply:
+def ask(asked: ModelCall, watcher: Watcher | None = None, heard: list[str] | None = None) -> Reply:
+    """With `heard` the call is streamed, and its pieces of text are put there."""
     watcher = watcher or Watcher()
-    return complete(asked, on_retry=watcher.told, should_stop=lambda: watcher.stop)
+    on_delta = None if heard is None else (lambda delta: heard.append(delta.text))
+    return complete(asked, on_retry=watcher.told, should_stop=lambda: watcher.stop, on_delta=on_delta)
+
+
+def refused(asked: ModelCall, watcher: Watcher | None = None, heard: list[str] | None = None) -> ModelError:
+    """The error that the call ends with."""
+    with pytest.raises(ModelError) as caught:
+        ask(asked, watcher, heard)
+    return caught.value
 
 
 def load() -> None:

@@ -1,12 +1,14 @@
 """What the tests of models share: keys of nobody, and providers' addresses set to a local server."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 
 from llm.tests.calls import KEY
 from llm.tests.openai_server import OpenAIServer
+from llm.tests.wires import WIRES, Wire
 
 Point = Callable[[str, str], None]
 
@@ -38,3 +40,22 @@ def serve(point):
     yield start
     for server in opened:
         server.__exit__(None, None, None)
+
+
+@pytest.fixture(params=WIRES)
+def wire(request) -> Wire:
+    """Each provider's protocol in turn."""
+    return WIRES[request.param]
+
+
+@pytest.fixture
+def answering(wire, point):
+    """`answering(answer, …)`: a server of the wire's protocol that its provider is reached at."""
+    with contextlib.ExitStack() as opened:
+
+        def start(*answers) -> OpenAIServer:
+            server = opened.enter_context(wire.server(list(answers)))
+            point(wire.provider, server.base_url)
+            return server
+
+        yield start

@@ -28,7 +28,9 @@ class Request:
 class Answer:
     """What goes back: status, body, headers; `hangs` keeps the connection open and says nothing.
 
-    `drips_from` "headers" or "body" sends one byte every `drip_seconds` from there on.
+    `drips_from` "headers" or "body" sends one byte every `drip_seconds` from there on. `pieces` come instead of the
+    body, each as a chunk of its own, and then the body's `end`: "whole", "breaks" (the connection is closed in the
+    middle) or "stalls" (nothing more comes). `hold` is waited for before the last piece.
     """
 
     status: int = 200
@@ -38,6 +40,9 @@ class Answer:
     hangs: bool = False
     drips_from: str = ""
     drip_seconds: float = 0.0
+    pieces: tuple[bytes, ...] = ()
+    end: str = "whole"
+    hold: threading.Event | None = None
 
 
 class Host(Protocol):
@@ -86,8 +91,11 @@ def handler_of(server: Host) -> type[BaseHTTPRequestHandler]:
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
             try:
+                if answer.pieces:
+                    self.send_pieces(answer)
+                    return
+                self.send_header("Content-Length", str(len(answer.body)))
                 if answer.drips_from:
                     self.drip(answer)
                     return
@@ -95,6 +103,20 @@ def handler_of(server: Host) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(answer.body)
             except OSError:  # the client has had enough
                 self.close_connection = True
+
+        def send_pieces(self, answer: Answer) -> None:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for number, piece in enumerate(answer.pieces):
+                if answer.hold and number == len(answer.pieces) - 1:
+                    answer.hold.wait(30)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if answer.end == "whole":
+                self.wfile.write(b"0\r\n\r\n")
+                return
+            if answer.end == "stalls":
+                self.wait(float("inf"))
+            self.close_connection = True
 
         def drip(self, answer: Answer) -> None:
             if answer.drips_from == "body":

@@ -99,6 +99,20 @@ def tool_calls(
     return raw(200, completion(message, finish_reason, usage), delay_seconds=delay_seconds)
 
 
+def events(*told: Any, end: str = "whole", hold: threading.Event | None = None) -> Answer:
+    """Server-sent events, each a chunk of its own: a str is sent as it is, all else as JSON."""
+    datas = [one if isinstance(one, str) else json.dumps(one) for one in told]
+    pieces = tuple(f"data: {data}\n\n".encode() for data in datas)
+    return Answer(headers={"Content-Type": "text/event-stream"}, pieces=pieces, end=end, hold=hold)
+
+
+def chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
+    """A chunk of a streamed completion, as OpenAI's API reference shows it."""
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "local",
+            "choices": [choice], **more}  # fmt: skip
+
+
 def error(
     status: int,
     message: str = "it failed",

@@ -125,7 +125,7 @@ def test_anthropic_answers_and_calls_tools(point):
 
     (request,) = server.requests
     assert (request.path, request.headers["x-api-key"]) == ("/v1/messages", KEY)
-    assert request.body["system"] == [{"type": "text", "text": "Be brief."}]
+    assert request.body["system"][0]["text"] == "Be brief."
     assert (request.body["temperature"], request.body["stop_sequences"]) == (0.3, ["END"])
     assert request.body["messages"][-1]["content"][0]["tool_use_id"] == "c1"
     assert reply.text == "Adding."

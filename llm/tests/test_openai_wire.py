@@ -1,13 +1,15 @@
 """openai/… over real HTTP: what is sent, what is read, what is counted."""
 from __future__ import annotations
 
+import gzip
 import threading
 from decimal import Decimal
 
 import pytest
 
+from llm.errors import Malformed
 from llm.messages import Message, ToolRequest
-from llm.tests.calls import ADD, KEY, ask, call
+from llm.tests.calls import ADD, KEY, ask, call, refused
 from llm.tests.openai_server import raw, text, tool_calls
 
 MODEL = "openai/gpt-4o-mini"
@@ -187,3 +189,36 @@ def test_an_agents_own_address_is_called_instead(serve):
 
     assert reply.text == "configured"
     assert own.requests == []
+
+
+def test_a_retry_uses_the_connection_of_the_attempt_that_failed_and_no_cookie(serve):
+    busy = raw(503, {"error": {"message": "busy"}}, headers={"Retry-After": "0.01", "Set-Cookie": "account=1; Path=/"})
+    server = serve(busy, text("ok"))
+
+    assert ask(call(MODEL)).text == "ok"
+
+    first, second = server.requests
+    assert first.connection == second.connection
+    assert first.body == second.body
+    assert "cookie" not in second.headers
+
+
+def test_an_agents_own_headers_are_sent_and_no_compression_is_asked_for(serve):
+    server = serve(text("ok"))
+
+    ask(call(MODEL, provider_options={"extra_headers": {"X-Team": "blue"}}))
+
+    assert server.requests[0].headers["x-team"] == "blue"
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_small_answer_that_unpacks_into_a_huge_one_is_given_up(serve, settings):
+    settings.LLM_MAX_ATTEMPTS = 1
+    packed = gzip.compress(b"{" + b" " * 100_000_000)
+    serve(raw(200, packed, headers={"Content-Encoding": "gzip"}))
+
+    failure = refused(call(MODEL))
+
+    assert type(failure) is Malformed
+    assert "bytes" in str(failure)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from llm import litellm_calls, providers
+from llm import litellm_calls, price_map, providers
 from llm.errors import UnknownModel
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "models.md"
@@ -80,3 +80,12 @@ def test_the_page_shows_the_default_models_and_the_variables():
     assert rows == providers.DEFAULT_MODELS
     for variable in providers.KEY_VARIABLES.values():
         assert variable in page
+
+
+def test_the_default_model_is_the_newest_stable_gemini_pro_of_the_map():
+    """The contract says so; a LiteLLM with a newer one changes the setting's default, this test says when."""
+    stable = [re.fullmatch(r"gemini/gemini-(\d+)(?:\.(\d+))?-pro", name) for name in price_map.names("gemini")]
+    newest = max((found for found in stable if found), key=lambda found: (int(found[1]), int(found[2] or 0)))
+
+    page = (PAGE.parent / "settings.md").read_text(encoding="utf-8")  # which a test compares with the settings
+    assert re.findall(r"^\| `LLM_DEFAULT_MODEL` \| text \| `([^`]+)`", page, flags=re.M) == [newest[0]]

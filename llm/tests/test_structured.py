@@ -29,7 +29,7 @@ def test_a_provider_with_a_mode_of_its_own_keeps_the_schema_and_the_messages(mod
     ("model", "schema", "tools"),
     [
         ("scripted/echo", SCHEMA, ()),
-        ("hosted_vllm/anything", SCHEMA, ()),
+        ("openai/my-own-model", SCHEMA, ()),
         ("openai/gpt-4o-mini", {"type": "array"}, ()),
         ("openai/gpt-4o-mini", {}, ()),
         ("gemini/gemini-2.5-pro", SCHEMA, (ADD,)),
@@ -60,7 +60,7 @@ def test_each_model_of_a_call_is_told_in_its_own_way_on_the_wire(serve, settings
     settings.LLM_MAX_ATTEMPTS = 1
     first = serve(error(500))
     with OpenAIServer([text("{}")]) as other:
-        fallback = ModelSettings("hosted_vllm/x", api_base=other.base_url)
+        fallback = ModelSettings("openai/my-own-model", api_base=other.base_url)
         ask(call("openai/gpt-4o-mini", SYSTEM, USER, output_schema=SCHEMA, fallbacks=(fallback,)))
 
         sent, told_in_words = first.requests[0].body, other.requests[0].body

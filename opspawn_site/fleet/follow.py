@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from opspawn_site.fleet.client import Client, Unreachable
-from opspawn_site.fleet.tail import AGAIN_SECONDS, FINAL, PATIENCE_SECONDS, Tail
+from opspawn_site.fleet.tail import AGAIN_SECONDS, FINAL, LIVE, PATIENCE_SECONDS, Tail
 from opspawn_site.fleet.transcript import Transcript, transcript
 
 SUBMIT_SECONDS = 10.0  # for a part of the fleet that is starting again
@@ -45,7 +45,7 @@ def follow_task(
     while True:
         events = tail.fresh()
         for event in events:
-            shown.event(event)
+            shown.text(event["data"]) if event["type"] == LIVE else shown.event(event)
         if any(event["type"].startswith("step.") for event in events):
             for step in _patiently(partial(client.steps, task_id), pause):
                 if step["seq"] not in told and step["status"] != OPEN:

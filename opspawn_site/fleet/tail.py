@@ -11,6 +11,7 @@ from opspawn_site.fleet.errors import FleetError
 
 AGAIN_SECONDS = 0.5  # after a stream has ended before its task; on this machine there is nobody to spare
 PATIENCE_SECONDS = 60.0  # with an API that does not answer: its web process may be starting again
+LIVE = "llm.delta"  # text of a model call under way: it has no number, and does not come again
 FINAL = frozenset({"task.completed", "task.failed", "task.cancelled"})
 
 
@@ -52,7 +53,9 @@ class Tail:
             time.sleep(AGAIN_SECONDS)
 
     def _is_last(self, event: dict[str, Any]) -> bool:
-        if event["seq"] > self._after:
+        if event["type"] == LIVE:
+            self._found.put(event)
+        elif event["seq"] > self._after:
             self._after = event["seq"]
             self._found.put(event)
         return event["type"] in FINAL

@@ -23,6 +23,8 @@ class Transcript:
         from rich.console import Console
 
         self._console = Console(highlight=False)
+        self._said = ""
+        self._ticker: Any = None
 
     def submitted(self, task: dict[str, Any], prompt: str) -> None:
         agent = f"{task['agent']['slug']}@{task['agent']['version']}"
@@ -46,6 +48,20 @@ class Transcript:
             (spent, "dim"),
             ("  simulated" if step["simulated"] else "", "yellow"),
         )
+
+    def text(self, delta: dict[str, Any]) -> None:
+        """The end of what the model has said so far, on a line that gives way to what comes next."""
+        if not self._console.is_terminal:
+            return
+        self._said = self._said[: delta["offset"]] + delta["text"]
+        shown = "".join(letter for letter in " ".join(self._said.split()) if letter.isprintable())
+        from rich.text import Text
+
+        line = Text(_end(shown, max(20, self._console.width - 8)), "dim italic")
+        if self._ticker is None:
+            self._ticker = self._console.status(line)
+            self._ticker.start()
+        self._ticker.update(line)
 
     def event(self, event: dict[str, Any]) -> None:
         if event["type"] == "task.waiting":
@@ -80,6 +96,9 @@ class Transcript:
     def _line(self, *pieces: tuple[str, str]) -> None:
         from rich.text import Text
 
+        if self._ticker is not None:
+            self._ticker.stop()
+            self._said, self._ticker = "", None
         self._console.print(Text.assemble(*pieces), soft_wrap=True)
 
 
@@ -94,6 +113,9 @@ class JsonTranscript(Transcript):
 
     def step(self, step: dict[str, Any]) -> None:
         self._event("step", **step)
+
+    def text(self, delta: dict[str, Any]) -> None:
+        pass
 
     def event(self, event: dict[str, Any]) -> None:
         self._event("task_event", task_event=event)
@@ -131,3 +153,7 @@ def answer_of(task: dict[str, Any]) -> str:
 
 def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _end(text: str, room: int) -> str:
+    return text if len(text) <= room else "…" + text[1 - room :]

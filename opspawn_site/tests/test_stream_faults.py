@@ -143,6 +143,9 @@ class Recorder(Transcript):
         self.steps: list[int] = []
         self.ends: list[str] = []
 
+    def text(self, delta: dict[str, Any]) -> None:
+        pass
+
     def event(self, event: dict[str, Any]) -> None:
         self.events.append(event["seq"])
 
