@@ -39,10 +39,11 @@ FOUND = """, found AS (
     FROM llm_account AS account JOIN needed USING (scope, scope_id, period) CROSS JOIN clock
     WHERE account.starts_at = {starts}
         AND (needed.own IS NULL OR account.limit_usd IS NOT NULL)
-    ORDER BY account.id {lock}
+    ORDER BY account.id FOR UPDATE OF account
 )"""
 LINES = """
-SELECT {granted}, found.scope, found.scope_id, found.period, found.limit_usd, spent_usd, reserved_usd, warned, id
+SELECT (SELECT ARRAY[tokens, amount_usd] FROM granted),
+    found.scope, found.scope_id, found.period, found.limit_usd, spent_usd, reserved_usd, warned, id
 FROM needed LEFT JOIN found USING (scope, scope_id, period) ORDER BY id
 """
 # The arithmetic of llm.budget.Offer.
@@ -63,12 +64,9 @@ HELD = """, room AS (
         (SELECT array_agg(id ORDER BY id) FROM found), clock.at
     FROM granted, clock
 )"""
-_STARTS = STARTS.format(period="account.period", at="clock.at")
 RESERVE = "".join((
-    NEEDED, FOUND.format(starts=_STARTS, lock="FOR UPDATE OF account"), HELD,
-    LINES.format(granted="(SELECT ARRAY[tokens, amount_usd] FROM granted)"),
+    NEEDED, FOUND.format(starts=STARTS.format(period="account.period", at="clock.at")), HELD, LINES,
 ))  # fmt: skip
-LOOK = "".join((NEEDED, FOUND.format(starts=_STARTS, lock=""), LINES.format(granted="NULL")))
 
 # With what the ledger has of the period: a budget made at noon counts the morning too.
 SPENT_BY: dict[str, str] = {
@@ -97,6 +95,18 @@ OPEN = {
     scope: NEEDED + OPENED.format(starts=STARTS.format(period="needed.period", at="clock.at"), spent=spent)
     for scope, spent in SPENT_BY.items()
 }
+# Budgets as they stand in the present period, also those whose account no call has opened yet.
+STANDING = """
+SELECT asked.scope, asked.scope_id, asked.period, least(b.limit_usd, a.limit_usd), coalesce(a.spent_usd, 0),
+    coalesce(a.reserved_usd, 0), coalesce(a.warned, false), coalesce(a.id, 0)
+FROM unnest(%(scopes)s::text[], %(scope_ids)s::text[], %(periods)s::text[]) AS asked(scope, scope_id, period)
+LEFT JOIN llm_budget AS b ON (b.scope, b.scope_id, b.period) = (asked.scope, asked.scope_id, asked.period)
+    AND b.enabled
+LEFT JOIN llm_account AS a ON (a.scope, a.scope_id, a.period) = (asked.scope, asked.scope_id, asked.period)
+    AND a.starts_at = {starts}
+WHERE b.limit_usd IS NOT NULL OR a.limit_usd IS NOT NULL
+"""
+_STANDING = STANDING.format(starts=STARTS.format(period="a.period", at="clock_timestamp()"))
 WARN = """
 UPDATE llm_account AS account SET warned = true
 WHERE id = %s AND NOT warned AND spent_usd + %s >= %s
@@ -171,16 +181,23 @@ def reserve(payer: Payer, offer: Offer, *, attempt: int, step: int) -> Granted |
         open_accounts(payer)
 
 
-def look(payer: Payer) -> list[Line]:
-    """Every budget in force for the payer that has spent or held anything, as it stands. One query, no lock."""
-    return _lines(LOOK, payer.asked())[2]
-
-
 def open_accounts(payer: Payer) -> None:
     """Open what is missing of the payer's accounts for the present period. Commits."""
     values = payer.asked()
     for scope in dict.fromkeys(values["scopes"]):
         run(OPEN[scope], values | {"scope": scope})
+
+
+def open_account(scope: str, scope_id: str) -> None:
+    """Open the accounts of budgets just made or switched on, so that they show what was spent before. Commits."""
+    run(OPEN[scope], {"scope": scope, "scopes": [scope], "scope_ids": [scope_id], "own": [None]})
+
+
+def standings(budgets: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Line]:
+    """Budgets by scope, owner and period as they stand now; those not in force are left out. One query."""
+    scopes, scope_ids, periods = zip(*budgets, strict=True) if budgets else ((), (), ())
+    rows = run(_STANDING, {"scopes": list(scopes), "scope_ids": list(scope_ids), "periods": list(periods)})
+    return {(line.scope, line.scope_id, line.period): line for line in (Line(*row) for row in rows)}
 
 
 def warn(lines: Sequence[Line], more_usd: Decimal = Decimal(0)) -> list[Line]:

@@ -89,5 +89,11 @@ class Malformed(ModelError):
     permanent = False
 
 
+class BudgetExceeded(ModelError):
+    """The call does not fit the budget."""
+
+    code = "budget_exceeded"
+
+
 class Abandoned(ModelError):
     """The call was given up because the task is to stop."""

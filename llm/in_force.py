@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection
@@ -47,7 +48,7 @@ class InForce:
             self._refresh()
         return bool(self._budgets) and not self._budgets.isdisjoint(owners)
 
-    def forget(self) -> None:
+    def forget(self, **signal: Any) -> None:
         """Look anew at the next question."""
         self._read_at = float("-inf")
 

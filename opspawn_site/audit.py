@@ -21,6 +21,7 @@ from django.http import HttpRequest
 from django.utils.decorators import sync_and_async_middleware
 
 from agents.models import Agent, AgentVersion
+from llm.models import Budget, Price
 from tasks.models import ApiKey
 
 _serving: ContextVar[HttpRequest | None] = ContextVar("serving", default=None)
@@ -54,6 +55,8 @@ def watch() -> None:
     """Register the models whose every change is kept. Tasks, steps and events are not: their events are."""
     auditlog.register(Agent, include_fields=["description", "archived"])
     auditlog.register(ApiKey, include_fields=["name", "prefix", "scopes", "expires_at", "revoked_at"])
+    auditlog.register(Budget, include_fields=["scope", "scope_id", "period", "limit_usd", "enabled"])
+    auditlog.register(Price, include_fields=["model", "input_usd", "output_usd", "cached_usd", "cache_write_usd"])
     auditlog.register(
         User, exclude_fields=["id", "date_joined", "last_login"], m2m_fields={"groups", "user_permissions"},
         mask_fields=["password"], mask_callable="opspawn_site.audit.hidden",

@@ -15,6 +15,7 @@ from llm.messages import Attempt, ModelCall, Reply, ToolRequest, Usage
 from tasks.journal import Journal, Released, Unsure
 from tasks.leases import Held
 from tasks.models import Task
+from tasks.purse import Purse
 from tasks.replay import reply_of, summary_of_call, summary_of_reply
 from tasks.states import StepKind, StepStatus
 
@@ -28,6 +29,7 @@ class Attendance:
         self._held = held
         self._journal = journal
         self._agent = agent
+        self._purse = Purse(task, held, journal, agent)
         self._allowed = frozenset(spec.name for spec in agent.tools)
         self._seconds = agent.limits.timeout_seconds - task.running_seconds
         self._tried = 0
@@ -47,12 +49,16 @@ class Attendance:
         return self._seconds - (time.monotonic() - self._held.claimed)
 
     def ask(self, turn: Turn) -> Reply:
-        """One model call, or its recorded reply. Raises ModelError when it failed for good, or Stopped."""
+        """One model call, or its recorded reply.
+
+        Raises ModelError when it failed for good or may not be made, Unaffordable when it has to wait, or Stopped.
+        """
         given = {"messages": [message.to_json() for message in turn.fresh]}
         settled = self._journal.replay(StepKind.LLM, self._agent.settings.model, given)
         if settled is not None:
             self._tried += len(settled.attempts)
             return reply_of(settled)
+        turn = replace(turn, max_output_tokens=self._purse.open(turn, self._journal.seq))
         self._journal.begin(
             StepKind.LLM, self._agent.settings.model, given, progress_seconds=self._attempt_seconds(turn.seconds_left)
         )
@@ -65,6 +71,7 @@ class Attendance:
         self._journal.end(
             StepStatus.DONE, summary=summary_of_reply(reply), model=reply.model,
             output=_output_of(reply), **_costs(reply.usage, reply.attempts, reply.simulated),
+            charge=self._purse.charge(reply.model, reply.usage, self._journal.seq, simulated=reply.simulated),
         )  # fmt: skip
         return reply
 
@@ -123,6 +130,10 @@ class Attendance:
         self._journal.end(
             StepStatus.FAILED, summary=str(error)[:200], error=str(error),
             **_costs(error.usage, error.attempts, error.simulated),
+            charge=self._purse.charge(
+                self._agent.settings.model, error.usage, self._journal.seq, outcome=error.code,
+                simulated=error.simulated,
+            ),
         )  # fmt: skip
         self._journal.check_stopped()
         if isinstance(error, Abandoned):  # the lease ran out, and was renewed after all once PostgreSQL was back

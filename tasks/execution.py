@@ -19,7 +19,8 @@ from tasks.journal import Cancelled, Fenced, Journal, Nondeterminism, Released, 
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Note
-from tasks.states import EventType, Status
+from tasks.purse import Unaffordable
+from tasks.states import EventType, Status, WaitingOn
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,9 @@ def _run_journaled(task: Task, held: Held, journal: Journal) -> None:
         journal.finish(Status.CANCELLED, note=Note(EventType.TASK_CANCELLED, {"while": "running"}))
     except Unsure as unsure:
         journal.park(unsure)
+    except Unaffordable as refused:
+        journal.wait(WaitingOn.BUDGET, refused.as_event())
+        log.info("task_waits_for_budget", detail=str(refused))
     except Released:
         journal.release()
         raise
@@ -103,7 +107,7 @@ def _outcome(task: Task, held: Held, journal: Journal) -> Outcome:
         return Outcome.failed("invalid_agent_config", str(error))
     except Nondeterminism as error:
         return Outcome.failed("nondeterminism", str(error))
-    except (Stopped, Unsure, DatabaseError, InterfaceError):
+    except (Stopped, Unsure, Unaffordable, DatabaseError, InterfaceError):
         raise
     except Exception as error:
         log.exception("task_failed_unexpectedly")

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 from psycopg import sql
 
+from llm.ledger import Charge
 from llm.messages import Attempt
 from tasks import cancelling, moves
+from tasks.charges import Charges
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Begun, Change, Ended, Note, Plus
 from tasks.states import FINAL, EventType, Status, StepKind, StepStatus, WaitingOn
+from tasks.stops import Cancelled, Fenced, Nondeterminism, Released, Stopped, Unsure
+
+__all__ = ["LET_GO", "Cancelled", "Fenced", "Journal", "Nondeterminism", "Released", "Stopped", "Unsure"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,38 +35,6 @@ RAN = sql.SQL(
 )
 LET_GO = {"lease_until": None, "claimed_at": None, "worker": "", "rung_at": None, "running_seconds": RAN}
 STEP_ENDS = frozenset({EventType.STEP_COMPLETED, EventType.STEP_FAILED})
-
-
-class Stopped(Exception):
-    """The run ends here although the agent is not done."""
-
-
-class Fenced(Stopped):
-    """Another worker has the task, or it is final: what this one still holds is dropped."""
-
-
-class Cancelled(Stopped):
-    """A cancel was requested."""
-
-
-class Released(Stopped):
-    """This worker is shutting down and hands the task back."""
-
-
-class Unsure(Exception):
-    """A `once` call was under way when its worker was lost, and nothing here can tell whether it happened."""
-
-    def __init__(self, seq: int, name: str) -> None:
-        super().__init__(
-            f"The worker was lost while {name!r} was called (step {seq}), and a second call could do it twice. "
-            "Look whether it happened, then resolve the step: happened (with its result), again, or stop."
-        )
-        self.seq = seq
-        self.name = name
-
-
-class Nondeterminism(Exception):
-    """The journal holds another call than the agent now asks for."""
 
 
 class Journal:
@@ -74,6 +48,7 @@ class Journal:
         self._opened_at = 0.0
         self._ended: list[Ended] = []
         self._notes: list[Note] = []
+        self._charges = Charges()
 
     def check(self) -> None:
         """Raise Fenced, Cancelled or Released when the run has to stop at this step boundary."""
@@ -84,7 +59,7 @@ class Journal:
     def check_stopped(self) -> None:
         """Raise Fenced or Cancelled, also in the middle of a call."""
         if self._held.gone:
-            raise Fenced
+            self._fence()
         if self._held.cancelled.is_set():
             raise Cancelled
 
@@ -105,6 +80,11 @@ class Journal:
                 f"and the agent now asks for {name!r}. Retry the task to start it anew."
             )
         return row if row.status in (StepStatus.DONE, StepStatus.FAILED) and not _to_repeat(row) else None
+
+    @property
+    def seq(self) -> int:
+        """The number of the present step."""
+        return self._seq
 
     @property
     def key(self) -> str:
@@ -133,8 +113,8 @@ class Journal:
         self._opened_at = time.monotonic()
         self._held.progress_by = self._opened_at + progress_seconds
 
-    def end(self, status: StepStatus, **fields: Any) -> None:
-        """Keep the end of the open step; it is committed with what comes next."""
+    def end(self, status: StepStatus, *, charge: Charge | None = None, **fields: Any) -> None:
+        """Keep the end of the open step, and the charge of its call; both are committed with what comes next."""
         begun = self._open
         if begun is None:
             raise RuntimeError("no step is open")
@@ -143,6 +123,18 @@ class Journal:
         self._open, self._held.progress_by = None, float("inf")
         self._ended.append(ended)
         self._notes.append(_note_of(begun, ended))
+        if charge is not None:
+            self._charges.add(replace(charge, seconds=seconds))
+
+    def tell(self, note: Note) -> None:
+        """Keep an event; it is committed with what comes next."""
+        self._notes.append(note)
+
+    def settle(self) -> None:
+        """Commit the end of the last step, when its call was not charged yet. Raises Fenced."""
+        if self._charges:
+            last = self._ended[-1].seq
+            self._write(landed=lambda: self._has_ended(last))
 
     def retrying(self, attempt: Attempt, wait_seconds: float) -> None:
         """Tell that a try of the open model call failed and will be repeated. Best effort; raises Fenced."""
@@ -169,9 +161,12 @@ class Journal:
     def park(self, unsure: Unsure) -> None:
         """Commit that the task waits for a person to say what happened to this step. Raises Fenced."""
         self._ended.append(Ended(unsure.seq, StepStatus.UNKNOWN.value, error=str(unsure), summary="not known"))
-        waits = {"waiting_on": WaitingOn.INPUT.value, "step": unsure.seq, "name": unsure.name, "detail": str(unsure)}
-        self._notes.append(Note(EventType.TASK_WAITING, waits))
-        assign = LET_GO | {"waiting_on": WaitingOn.INPUT.value}
+        self.wait(WaitingOn.INPUT, {"step": unsure.seq, "name": unsure.name, "detail": str(unsure)})
+
+    def wait(self, on: WaitingOn, about: dict[str, Any]) -> None:
+        """Commit that the task waits, with the end of the last step. Raises Fenced."""
+        self._notes.append(Note(EventType.TASK_WAITING, {"waiting_on": on.value, **about}))
+        assign = LET_GO | {"waiting_on": on.value}
         self._write(to=Status.WAITING, assign=assign, landed=self._is_not_mine)
         self._heed_cancel()
 
@@ -220,9 +215,11 @@ class Journal:
         pause, unsure = 0.1, False
         while True:
             if self._held.gone:
-                raise Fenced
+                self._fence(unsure)
             try:
-                written = (unsure and landed()) or moves.apply(self._held.task_id, change) is not None
+                written = (unsure and landed()) or self._charges.written_with(
+                    lambda: moves.apply(self._held.task_id, change) is not None
+                )
                 break
             except (OperationalError, InterfaceError):
                 unsure = True
@@ -232,14 +229,25 @@ class Journal:
                 connection.close()
         if not written:
             self._held.lost.set()
-            raise Fenced
+            self._fence()
         self._ended, self._notes = [], []
+        self._charges.clear()
+
+    def _fence(self, unsure: bool = False) -> NoReturn:
+        """Drop what is not written. Only what was billed is kept, unless it may be in the ledger already."""
+        if not unsure:
+            self._charges.write_alone()
+        raise Fenced
 
     def _row(self) -> Step | None:
         return self._recorded.get(self._seq)
 
     def _has_begun(self, seq: int) -> bool:
         return Step.objects.filter(task_id=self._held.task_id, seq=seq, attempt=self._held.attempt).exists()
+
+    def _has_ended(self, seq: int) -> bool:
+        step = Step.objects.filter(task_id=self._held.task_id, seq=seq, attempt=self._held.attempt)
+        return step.exclude(status=StepStatus.STARTED).exists()
 
     def _is_final(self) -> bool:
         return Task.objects.filter(id=self._held.task_id, attempt=self._held.attempt, status__in=FINAL).exists()

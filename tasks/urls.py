@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from tasks import operating, views
+from tasks import operating, spending, views
 from tasks.stream import TaskStream
 
 
@@ -31,5 +31,10 @@ urlpatterns = [
     path("tasks/<task_id:task_id>/retry/", views.Retry.as_view()),
     path("tasks/<task_id:task_id>/resume/", operating.Resume.as_view()),
     path("tasks/<task_id:task_id>/why/", operating.Why.as_view()),
+    path("budgets/", spending.BudgetList.as_view()),
+    path("budgets/<int:budget_id>/", spending.BudgetDetail.as_view()),
+    path("prices/", spending.PriceList.as_view()),
+    path("prices/<path:model>/", spending.PriceDetail.as_view()),
+    path("usage/", spending.UsageList.as_view()),
     path("workers/", operating.WorkerList.as_view()),
 ]

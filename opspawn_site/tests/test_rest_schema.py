@@ -45,7 +45,10 @@ def test_it_lists_exactly_what_there_is() -> None:
         ("POST", "/tasks/{task_id}/cancel/"), ("POST", "/tasks/{task_id}/retry/"), ("GET", "/workers/"),
         ("GET", "/agents/"), ("POST", "/agents/"), ("GET", "/agents/{slug}/"), ("PATCH", "/agents/{slug}/"),
         ("GET", "/agents/{slug}/versions/"), ("GET", "/agents/{slug}/versions/{version}/"),
-        ("POST", "/agents/{slug}/rollback/"),
+        ("POST", "/agents/{slug}/rollback/"), ("GET", "/budgets/"), ("POST", "/budgets/"),
+        ("GET", "/budgets/{budget_id}/"), ("PATCH", "/budgets/{budget_id}/"), ("DELETE", "/budgets/{budget_id}/"),
+        ("GET", "/prices/"), ("POST", "/prices/"), ("GET", "/prices/{model}/"), ("PATCH", "/prices/{model}/"),
+        ("DELETE", "/prices/{model}/"), ("GET", "/usage/"),
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from agents import versions
 from agents.tools.registry import REGISTRY
+from llm.in_force import IN_FORCE
 from tasks import lifecycle, moves
 from tasks.execution import claim, execute
 from tasks.journal import Fenced, Journal, Nondeterminism
@@ -36,12 +37,16 @@ def journal_of(task: Task) -> Journal:
 
 def test_the_end_of_a_step_and_the_start_of_the_next_share_a_commit() -> None:
     task = submit(agent(ARITHMETIC))
+    IN_FORCE.touches(())  # what prices and budgets there are is read once a second, by whoever comes first
     with CaptureQueriesContext(connection) as queries:
         execute(task.id, "w")
-    writes = [query["sql"] for query in queries if "UPDATE" in (query["sql"] or "UPDATE")]  # None: bound on the server
+    sent = [query["sql"] for query in queries]
+    writes = [statement for statement in sent if statement is None]  # bound on the server
     assert Task.objects.get(id=task.id).status == "completed"
-    assert len(writes) == 1 + 3 + 1  # the claim, three steps begun, the end
-    assert len(queries) == len(writes) + 3  # the row, its journal, what depends on it
+    ledger = 2  # model calls, each entered in the commit of what comes next
+    assert len(writes) == 1 + 3 + 1 + ledger  # the claim, three steps begun, the end
+    assert [sent.count(word) for word in ("BEGIN", "COMMIT")] == [ledger, ledger]
+    assert len(sent) == len(writes) + 2 * ledger + 3  # the row, its journal, what depends on it
 
 
 def test_a_task_is_not_run_twice_by_two_bells() -> None:
