@@ -69,8 +69,12 @@ def rates_of(model: str, input_tokens: int = 0) -> Rates | None:
     (`input_cost_per_token_above_200k_tokens`): the highest tier that the prompt is above counts for the whole call,
     as their providers bill. The scripted model is free unless somebody gives it a price, to rehearse budgets.
     """
-    if (own := own_rates(model)) is not None:
-        return own
+    own = own_rates(model)
+    return bundled_rates(model, input_tokens) if own is None else own
+
+
+def bundled_rates(model: str, input_tokens: int = 0) -> Rates | None:
+    """As `rates_of`, whatever an operator set."""
     if providers.split(model)[0] == "scripted":
         return FREE
     said = price_map.known(model)

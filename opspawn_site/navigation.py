@@ -53,6 +53,13 @@ UNFOLD = {
                 item("Tasks", "task_alt", "tasks_task", "tasks.view_task"),
                 item("Steps", "format_list_numbered", "tasks_step", "tasks.view_step"),
             ]},
+            {"title": "Money", "separator": True, "items": [
+                {"title": "Usage", "icon": "monitoring", "link": reverse_lazy("admin:llm_usage"),
+                 "permission": may("llm.view_ledgerentry")},
+                item("Budgets", "account_balance_wallet", "llm_budget", "llm.view_budget"),
+                item("Prices", "sell", "llm_price", "llm.view_price"),
+                item("Ledger", "receipt_long", "llm_ledgerentry", "llm.view_ledgerentry"),
+            ]},
             {"title": "Operations", "separator": True, "items": [
                 item("Workers", "memory", "tasks_worker", "tasks.view_worker"),
                 item("Job results", "fact_check", f"{JOBS}_taskresult", f"{JOBS}.view_taskresult"),
