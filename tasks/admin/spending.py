@@ -83,6 +83,8 @@ class BudgetAdmin(ConsoleAdmin):
 
     @display(description="Spent and held")
     def bar(self, row: Budget) -> SafeString:
+        if not row.enabled:
+            return line("not counted")
         spent, held = self._used(row)
         used, taken = (share(part, row.limit_usd) for part in (spent, held))
         words = f"{money(spent)} spent" + (f", {money(held)} held" if held else "")
@@ -201,7 +203,7 @@ class OutcomeFilter(DropdownFilter):
 class LedgerAdmin(ReadOnlyAdmin):
     """Every model call that has ended; nobody changes or removes one."""
 
-    list_display = ("when", "of_task", "step", "agent", "model", "tokens", "cost", "shown_outcome", "took")
+    list_display = ("when", "of_task", "agent", "model", "tokens", "cost", "shown_outcome", "took")
     list_display_links = ("when",)
     list_filter = (OutcomeFilter, AtFilter)
     search_fields = ("task_id",)
@@ -219,9 +221,10 @@ class LedgerAdmin(ReadOnlyAdmin):
     def when(self, entry: LedgerEntry) -> str:
         return moment(entry.at)
 
-    @display(description="Task")
+    @display(description="Task, step")
     def of_task(self, entry: LedgerEntry) -> str:
-        return format_html('<span class="console-id" title="{}">{}</span>', entry.task_id, short(entry.task_id))
+        named = f"{short(entry.task_id)}:{entry.step}"
+        return format_html('<span class="console-id" title="{}">{}</span>', entry.task_id, named)
 
     @display(description="Task")
     def link_to_task(self, entry: LedgerEntry) -> str:

@@ -65,7 +65,7 @@ def page(model_admin: Any, request: HttpRequest) -> HttpResponse:
     choices = wanted.usage("agent", "model", narrowed=False)[:CHOICES_READ]
     names = _names(wanted.by, rows)
     context = {
-        **model_admin.admin_site.each_context(request), "opts": model_admin.opts, "title": "Usage", "wanted": wanted,
+        **model_admin.admin_site.each_context(request), "title": "Usage", "wanted": wanted,
         "periods": PERIODS, "groups": GROUPS, "metrics": METRICS, "group": GROUPS[wanted.by],
         "agents": sorted({row.keys["agent"] for row in choices}),
         "models": sorted({row.keys["model"] for row in choices}), "total": _shown(total),
@@ -107,11 +107,23 @@ def _names(by: str, rows: Sequence[Row]) -> dict[str, str]:
     return {name: called.get(name, f"key {name}" if name else "no key") for name in found}
 
 
+def compact(number: int) -> str:
+    """
+    >>> compact(999), compact(12_345), compact(11_921_470)
+    ('999', '12.3k', '11.9M')
+    """
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return str(number)
+
+
 def _shown(row: Row) -> dict[str, Any]:
     """The figures as a person reads them. An unknown cost is said, never shown as 0."""
     return {
         "calls": f"{row.calls:,}", "errors": row.errors and f"{row.errors:,}",
         "error_share": f"{row.errors / row.calls:.1%}" if row.errors else "",
+        "tokens": f"{compact(row.input_tokens)} / {compact(row.output_tokens)}",
         "input": f"{row.input_tokens:,}", "output": f"{row.output_tokens:,}", "cached": f"{row.cached_tokens:,}",
         "cost": money(row.cost_usd), "unpriced": row.unpriced_calls,
         "p50": "—" if row.p50_seconds is None else f"{row.p50_seconds:.2f} s",
