@@ -112,6 +112,25 @@ UPDATE llm_account AS account SET warned = true
 WHERE id = %s AND NOT warned AND spent_usd + %s >= %s
 RETURNING id
 """
+# For another attempt of a call that was billed already: the same accounts, all of them or none.
+EXTEND = """
+WITH mine AS (
+    SELECT accounts FROM llm_reservation WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND step = %(step)s
+), found AS (
+    SELECT a.id, a.spent_usd, a.reserved_usd, a.limit_usd, a.scope, a.scope_id, a.period
+    FROM llm_account AS a, mine WHERE a.id = ANY(mine.accounts) ORDER BY a.id FOR UPDATE OF a
+), room AS (
+    SELECT min(least(b.limit_usd, found.limit_usd) - spent_usd - reserved_usd) AS left_usd
+    FROM found LEFT JOIN llm_budget AS b ON b.enabled
+        AND (b.scope, b.scope_id, b.period) = (found.scope, found.scope_id, found.period)
+), held AS (
+    UPDATE llm_account AS a SET reserved_usd = a.reserved_usd + %(amount_usd)s FROM found, room
+    WHERE a.id = found.id AND room.left_usd >= %(amount_usd)s
+)
+UPDATE llm_reservation SET amount_usd = amount_usd + %(amount_usd)s FROM room
+WHERE task_id = %(task_id)s AND attempt = %(attempt)s AND step = %(step)s AND room.left_usd >= %(amount_usd)s
+RETURNING id
+"""
 RELEASE = """
 WITH freed AS (
     DELETE FROM llm_reservation WHERE task_id = %(task_id)s AND attempt <= %(attempt)s RETURNING accounts, amount_usd
@@ -179,6 +198,15 @@ def reserve(payer: Payer, offer: Offer, *, attempt: int, step: int) -> Granted |
         if len(lines) == needed:
             return Refused(tightest(lines), offer)
         open_accounts(payer)
+
+
+def extend(payer: Payer, amount_usd: Decimal, *, attempt: int, step: int) -> bool:
+    """Hold that much more for a call, in every account that holds for it; False, and nothing, when it does not fit.
+
+    Commits.
+    """
+    values = {"task_id": payer.task_id, "attempt": attempt, "step": step, "amount_usd": amount_usd}
+    return bool(run(EXTEND, values))
 
 
 def open_accounts(payer: Payer) -> None:

@@ -96,8 +96,10 @@ class _Tries:
         return max(0.001, min(self.call.settings.call_timeout_seconds or settings.LLM_TIMEOUT_SECONDS, self.left()))
 
     def finished(self, state: RetryCallState) -> bool:
-        """After the last attempt, or when the next wait would outlast the time: then it is not waited for."""
-        return state.attempt_number >= settings.LLM_MAX_ATTEMPTS or state.upcoming_sleep >= self.left()
+        """After the last attempt; when the next wait would outlast the time; when there is no money for another."""
+        if state.attempt_number >= settings.LLM_MAX_ATTEMPTS or state.upcoming_sleep >= self.left():
+            return True
+        return self.usage.tokens > 0 and not self.call.may_repeat(self.usage)
 
     def tell(self, state: RetryCallState) -> None:
         self.on_retry(self.attempts[-1], state.upcoming_sleep)

@@ -1,7 +1,7 @@
 """What goes to a model and what comes back: the words that every provider's dialect is translated into."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -129,7 +129,8 @@ class ModelCall:
     """One call as the planner wants it.
 
     `tried` is the number of attempts that earlier calls of the same task have made: the scripted model plays
-    entry `tried` next. `seconds_left` caps the call and all its attempts.
+    entry `tried` next. `seconds_left` caps the call and all its attempts. `may_repeat(billed)` is asked before another
+    attempt, when those that failed were billed: whether the money for it is there.
     """
 
     settings: ModelSettings
@@ -137,6 +138,7 @@ class ModelCall:
     tools: tuple[ToolSpec, ...] = ()
     tried: int = 0
     seconds_left: float = float("inf")
+    may_repeat: Callable[[Usage], bool] = lambda billed: True
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ class Attendance:
         return ModelCall(
             settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
+            may_repeat=self._purse.covers,
         )  # fmt: skip
 
     def _attempt_seconds(self, seconds_left: float) -> float:

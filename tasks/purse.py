@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from functools import cached_property
 from typing import TypeVar
 
@@ -66,6 +67,7 @@ class Purse:
     def __init__(self, task: Task, held: Held, journal: Journal, agent: Assembled) -> None:
         self._task, self._held, self._journal, self._agent = task, held, journal, agent
         self._granted = Granted(None)
+        self._step, self._held_usd = 0, Decimal(0)
 
     def open(self, turn: Turn, step: int) -> int | None:
         """Reserve what the call may cost; how many tokens its answer may have, or None for the provider's default.
@@ -84,9 +86,24 @@ class Purse:
         verdict = self._reserve(offer, step)
         if isinstance(verdict, Refused):
             raise self._refusal(verdict)
-        self._granted = verdict
+        self._granted, self._step, self._held_usd = verdict, step, verdict.amount_usd
         self._warn(Usage())
         return verdict.output_tokens if verdict.lines else turn.max_output_tokens
+
+    def covers(self, billed: Usage) -> bool:
+        """Whether another attempt may be made after attempts that were billed so much; holds what it may cost."""
+        cost = self._granted.amount_usd if billed.cost_usd is None else billed.cost_usd
+        more = cost + self._granted.amount_usd - self._held_usd
+        if not self._granted.lines or more <= 0:
+            return True
+        try:
+            fits = accounts.extend(self._payer, more, attempt=self._held.attempt, step=self._step)
+        except AWAY:
+            return False
+        finally:
+            connection.close()
+        self._held_usd += more if fits else 0
+        return fits
 
     def charge(self, model: str, usage: Usage, step: int, *, outcome: str = "ok", simulated: bool = False) -> Charge:
         """The call for the ledger; what it cost is told to the budgets' accounts with it."""

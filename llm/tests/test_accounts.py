@@ -234,6 +234,18 @@ def test_a_dead_attempts_holds_are_given_back_and_no_others() -> None:
     assert standing() == (0, Decimal("0.22"))
 
 
+def test_another_attempt_holds_more_in_every_account_or_in_none() -> None:
+    budget("fleet", "1")
+    budget("agent", "0.3")
+    reserve()
+    assert accounts.extend(ME, Decimal("0.15"), attempt=1, step=1)
+    assert not accounts.extend(ME, Decimal("0.05"), attempt=1, step=1)
+    assert {standing("fleet"), standing("agent")} == {(0, Decimal("0.26"))}
+    charge("0.2")
+    assert {standing("fleet"), standing("agent")} == {(Decimal("0.2"), 0)}
+    assert not accounts.extend(ME, Decimal("0.01"), attempt=1, step=1)
+
+
 def test_the_warning_is_given_once_when_four_fifths_are_spent() -> None:
     row = Budget.objects.get(id=budget().id)
     line = reserve().lines[0]  # type: ignore[union-attr]

@@ -1,9 +1,11 @@
 """Money in the admin: budgets with their bars, prices, the ledger, the page on usage, more budget for a task."""
 from __future__ import annotations
 
+import doctest
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from agents.tests.factories import AgentVersionFactory
 from agents.tests.people import assert_cheap, person, queries_of, text_of
 from llm.in_force import IN_FORCE
 from llm.models import Account, Budget, LedgerEntry, Price
+from tasks.admin import chart, usage
 from tasks.models import Event, Task
 from tasks.tests.factories import TaskFactory
 from tasks.tests.test_spending import entry
@@ -136,6 +139,12 @@ def test_usage_is_filtered_and_grouped(boss: Client, query: str, shown: str, hid
     assert shown in words
     figures = words.split("Latency")[-1]
     assert hidden not in figures
+
+
+@pytest.mark.parametrize("module", [chart, usage])
+def test_the_worked_numbers_of_the_page_are_right(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert (found.attempted > 0, found.failed) == (True, 0)
 
 
 def test_usage_without_a_call_says_what_to_do(boss: Client) -> None:

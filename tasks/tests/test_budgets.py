@@ -1,6 +1,7 @@
 """Tasks and money: a call that does not fit waits or fails, what is raised goes on, children draw from their parent."""
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -13,15 +14,24 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from agents import versions
+from agents.assembly import assemble
+from agents.contract import Turn
 from llm import accounts
 from llm.accounts import Payer
 from llm.budget import Granted, Offer
 from llm.in_force import IN_FORCE
+from llm.messages import Message, Usage
 from llm.models import Account, Budget, LedgerEntry, Price, Reservation
+from llm.tests.openai_server import OpenAIServer, raw
 from tasks import budget_waits, lifecycle, sweep
 from tasks.claims import claim
 from tasks.execution import execute
+from tasks.journal import Fenced, Journal
+from tasks.leases import Leases
 from tasks.models import Event, Step, Task
+from tasks.moves import Note
+from tasks.purse import Purse
+from tasks.states import EventType, Status, StepStatus
 from tasks.tests.clients import Consumer, pointers
 from tasks.tests.test_leases import events_of, expire
 from tasks.tests.walking import submit
@@ -300,6 +310,48 @@ def test_what_a_model_billed_beyond_its_reservation_is_charged() -> None:
     assert (task.status, is_square()) == ("completed", True)
     assert Account.objects.get().spent_usd == Decimal("0.1")
     assert run(agent(slug="next")).waiting_on == "budget"
+
+
+@pytest.mark.parametrize(("limit", "attempts"), [("0.0065", 1), ("0.0125", 2), ("9", 3)])
+def test_an_attempt_that_was_billed_in_vain_is_repeated_as_far_as_the_money_goes(
+    settings: Any, limit: str, attempts: int
+) -> None:
+    """Given answers that cannot be read but are billed, when the budget covers another attempt, then it is made."""
+    settings.PROVIDER_KEYS = {**settings.PROVIDER_KEYS, "openai": "sk-test-0123456789"}
+    unreadable = raw(200, {"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 10_000}})
+    with OpenAIServer([unreadable]) as server:
+        config = {"model": "openai/gpt-4o-mini", "api_base": server.base_url, "max_output_tokens": 10_000}
+        task = run(versions.create("vain", config, by="test").slug, limits={"max_cost_usd": limit})
+        assert len(server.requests) == attempts
+    assert (task.status, task.error_code) == ("failed", "provider_error")
+    entry = LedgerEntry.objects.get()
+    assert (entry.outcome, entry.cost_usd) == ("provider_error", attempts * Decimal("0.006003"))
+    account = Account.objects.get()
+    assert (account.spent_usd, account.reserved_usd) == (entry.cost_usd, 0)
+    assert account.spent_usd <= Decimal(limit)
+
+
+def test_a_worker_that_lost_its_task_still_enters_what_was_billed() -> None:
+    Budget.objects.create(scope="fleet", period="day", limit_usd=1)
+    task = submit(agent(SAYS, {"text": "never"}))
+    claimed = claim(task.id, "first")
+    assert claimed
+    held = Leases().hold(task.id, 1, time.monotonic())
+    journal = Journal(held, [])
+    found = claimed.version
+    purse = Purse(claimed, held, journal, assemble("payer", found.config, {}, {}, {"prompt": "hi"}))
+    turn = Turn((Message("user", "hi"),), (), (), 110, 60.0)
+    journal.replay("llm", "scripted/list", {})
+    assert purse.open(turn, 1) == 110
+    journal.begin("llm", "scripted/list", {}, progress_seconds=9)
+    Task.objects.filter(id=task.id).update(attempt=2)
+    usage = Usage(10, 100, Decimal("0.1"))
+    journal.end(StepStatus.DONE, charge=purse.charge("scripted/list", usage, 1))
+    with pytest.raises(Fenced):
+        journal.finish(Status.FAILED, note=Note(EventType.TASK_FAILED), error_code="timeout", error_message="?")
+    assert LedgerEntry.objects.get().cost_usd == Decimal("0.1")
+    assert is_square()
+    assert Step.objects.get(task=task).status == "started"
 
 
 def test_what_a_killed_worker_held_is_given_back_when_its_attempt_is_over() -> None:
