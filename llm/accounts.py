@@ -81,8 +81,10 @@ SPENT_BY: dict[str, str] = {
             "WHERE at >= opening.starts_at AND ancestors <> '{}' AND ancestors @> ARRAY[opening.scope_id]::varchar[]",
 }  # fmt: skip
 OPENED = """, opening AS MATERIALIZED (
-    SELECT needed.*, {starts} AS starts_at FROM needed, clock
-    WHERE scope = %(scope)s
+    SELECT * FROM (SELECT needed.*, {starts} AS starts_at FROM needed, clock WHERE scope = %(scope)s) AS present
+    WHERE NOT EXISTS (SELECT 1 FROM llm_account AS a WHERE (a.scope, a.scope_id, a.period, a.starts_at)
+        = (present.scope, present.scope_id, present.period, present.starts_at)
+        AND (present.own IS NULL OR a.limit_usd IS NOT NULL))
 )
 INSERT INTO llm_account (scope, scope_id, period, starts_at, limit_usd, spent_usd, reserved_usd, warned)
 SELECT scope, scope_id, period, starts_at, own,
