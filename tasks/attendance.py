@@ -73,6 +73,7 @@ class Attendance:
             output=_output_of(reply), **_costs(reply.usage, reply.attempts, reply.simulated),
             charge=self._purse.charge(reply.model, reply.usage, self._journal.seq, simulated=reply.simulated),
         )  # fmt: skip
+        self._purse.warn(reply.usage)
         return reply
 
     def act(self, request: ToolRequest, seconds_left: float) -> Observation:
@@ -136,6 +137,7 @@ class Attendance:
                 simulated=error.simulated,
             ),
         )  # fmt: skip
+        self._purse.warn(error.usage)
         self._journal.check_stopped()
         if isinstance(error, Abandoned):  # the lease ran out, and was renewed after all once PostgreSQL was back
             raise Released

@@ -87,7 +87,7 @@ class Purse:
         if isinstance(verdict, Refused):
             raise self._refusal(verdict)
         self._granted, self._step, self._held_usd = verdict, step, verdict.amount_usd
-        self._warn(Usage())
+        self.warn(Usage())
         return verdict.output_tokens if verdict.lines else turn.max_output_tokens
 
     def covers(self, billed: Usage) -> bool:
@@ -106,8 +106,7 @@ class Purse:
         return fits
 
     def charge(self, model: str, usage: Usage, step: int, *, outcome: str = "ok", simulated: bool = False) -> Charge:
-        """The call for the ledger; what it cost is told to the budgets' accounts with it."""
-        self._warn(usage)
+        """The call for the ledger; what it cost is told to the budgets' accounts with it. `warn` comes after it."""
         in_force = bool(self._granted.lines) or self._in_force()
         return Charge.of(
             self._payer, model, usage, attempt=self._held.attempt, step=step, outcome=outcome, simulated=simulated,
@@ -134,8 +133,8 @@ class Purse:
         touched = IN_FORCE.touches(self._payer.owners)
         return touched or bool(self._payer.own_limits)
 
-    def _warn(self, usage: Usage) -> None:
-        """Tell, once per budget and period, that four fifths are spent; a telling that a death interrupts is lost."""
+    def warn(self, usage: Usage) -> None:
+        """Tell, once per budget and period, that this call has spent four fifths; lost when a death interrupts."""
         more = usage.cost_usd if usage.cost_usd is not None else self._granted.amount_usd
         if not any(line.is_warm(more) for line in self._granted.lines):
             return
