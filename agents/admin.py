@@ -60,6 +60,7 @@ class AgentAdmin(ConsoleAdmin):
         )}),
         ("Limits of a task", {"fields": (
             "limits_max_steps", "limits_timeout_seconds", "limits_max_tool_calls", "limits_max_tokens",
+            "limits_max_cost_usd", "limits_on_budget",
         )}),
         ("How the model is called", {"fields": (
             "temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop", "response_format",

@@ -11,6 +11,7 @@ from django.conf import settings
 
 from agents import opening
 from agents.errors import FieldProblem
+from agents.overrides import measure
 from agents.planners import PLANNERS
 from agents.schemas import schema_rule
 from agents.strict import (
@@ -21,6 +22,7 @@ from agents.strict import (
     choice,
     each,
     either,
+    money,
     number,
     report,
     shown,
@@ -85,6 +87,8 @@ LIMITS = {
     "timeout_seconds": number(0.1, 86400),
     "max_tool_calls": whole(0, 1000),
     "max_tokens": whole(1, 10**12),
+    "max_cost_usd": money(),
+    "on_budget": choice(("wait", "fail")),
 }
 _MODEL = text(1, 200, "name a model such as openai/gpt-4o-mini, or leave the key out")
 _FORMAT = table({"type": choice(("text", "json_object", "json_schema")), "json_schema": anything()}, ("type",))
@@ -211,7 +215,8 @@ def _looser(limits: Any, agent_limits: Mapping[str, Any], pointer: str) -> Probl
         FieldProblem(at(pointer, name), "looser_than_agent", f"{limits[name]} is looser than the agent's {own}; "
                      f"use at most {own}, or raise the agent's own limit.")
         for name, own in agent_limits.items()
-        if name in limits and name in LIMITS and not LIMITS[name].check(limits[name], "") and limits[name] > own
+        if name in limits and name in LIMITS and not LIMITS[name].check(limits[name], "")
+        and measure(name, limits[name]) > measure(name, own)
     ]  # fmt: skip
 
 

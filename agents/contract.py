@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from llm.messages import Message, ModelSettings, Reply, ToolRequest, ToolSpec
@@ -26,6 +27,8 @@ class Limits:
     timeout_seconds: float = 600.0
     max_tool_calls: int | None = None
     max_tokens: int | None = None
+    max_cost_usd: Decimal | None = None
+    on_budget: Literal["wait", "fail"] = "wait"  # what a budget that is spent does to the task
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ KEYS = (
     "max_output_tokens", "stop", "response_format", "call_timeout_seconds", "credential", "api_base",
     "provider_options", "tools", "output_schema", "queue", "max_concurrency", "retention_days",
 )  # fmt: skip
-LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens")
+LIMITS = ("max_steps", "timeout_seconds", "max_tool_calls", "max_tokens", "max_cost_usd", "on_budget")
 INSIDE = ("tools", "fallback_models", "provider_options", "output_schema", "response_format")  # said where in it
 ABSENT: tuple[Any, ...] = (None, "", [], {})
 EFFECTS = {
@@ -149,6 +149,14 @@ class AgentForm(forms.ModelForm):
     limits_timeout_seconds = number("Running time; empty is 600.", "Timeout seconds")
     limits_max_tool_calls = whole("Empty is no bound of its own.", "Max tool calls")
     limits_max_tokens = whole("Of all model calls, in and out; empty is no bound.", "Max tokens")
+    limits_max_cost_usd = forms.CharField(
+        required=False, widget=UnfoldAdminTextInputWidget, label="Max cost (USD)",
+        help_text="Of all model calls of a task and its children, such as 0.50; empty is no bound of its own.",
+    )  # fmt: skip
+    limits_on_budget = forms.ChoiceField(
+        required=False, widget=UnfoldAdminSelectWidget, label="When a budget is spent",
+        choices=[("", "the default (wait)"), ("wait", "wait until it is raised"), ("fail", "fail at once")],
+    )  # fmt: skip
     queue = forms.ChoiceField(required=False, widget=UnfoldAdminSelectWidget)
     max_concurrency = whole("Its tasks that run at once; empty is no bound.", "Max concurrency")
     retention_days = whole("Its tasks are removed so many days after their end; empty keeps them.", "Retention days")
@@ -190,6 +198,8 @@ class AgentForm(forms.ModelForm):
             shown["stop"] = self.before["stop"]  # one sequence may be written without a list
         limits = self.before.get("limits") or {}
         asked = {key: _kept(limits, key, given.get(f"limits_{key}")) for key in LIMITS}
+        if str(limits.get("max_cost_usd")) == asked["max_cost_usd"]:
+            asked["max_cost_usd"] = limits["max_cost_usd"]  # it may be a number, and stays one
         shown["limits"] = _kept(self.before, "limits", _present({**limits, **asked}, limits))
         return _present({**self.before, **shown}, self.before)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from decimal import Decimal
 from typing import Any
 
 from agents.contract import Limits
@@ -23,7 +24,12 @@ def merge(input_data: Mapping[str, Any], agent_config: Mapping[str, Any]) -> dic
 def tightest(*several: Mapping[str, Any]) -> Limits:
     """The smallest value given for each limit; the default holds where none is given."""
     given = {
-        name: [limits[name] for limits in several if name in limits]
+        name: [measure(name, limits[name]) for limits in several if name in limits]
         for name in (field.name for field in fields(Limits))
     }
     return Limits(**{name: min(values) for name, values in given.items() if values})
+
+
+def measure(name: str, value: Any) -> Any:
+    """A limit's value as it is compared: dollars as a decimal; of the words, "fail" is smaller than "wait"."""
+    return Decimal(str(value)) if name == "max_cost_usd" else value

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -13,6 +15,8 @@ from agents.errors import FieldProblem
 MAX_DEPTH = 100
 MAX_INTEGER_BITS = 13_000  # 3913 digits; Python refuses to write more than 4300
 MAX_PROBLEMS = 100
+MOST_DOLLARS = 10**9
+DOLLARS = re.compile(r"\d{1,10}(\.\d{1,10})?\Z", re.ASCII)
 
 Problems = list[FieldProblem]
 Path = tuple[Any, ...]  # linked: (path of the parent, key), () at the root
@@ -63,6 +67,33 @@ def _ranged(kind: str, words: str, fits: Callable[[Any], bool], low: float, high
         return []
 
     return Rule({"type": kind, "minimum": low, "maximum": high}, check)
+
+
+def money(least: Decimal = Decimal("0.0000000001")) -> Rule:
+    """US dollars with at most ten decimal places, as a string such as "1.50" or as a number."""
+    cure = f'dollars from {least:f} to {MOST_DOLLARS} with at most ten decimal places, such as "1.50"'
+    pattern = {"type": "string", "pattern": r"^\d{1,10}(\.\d{1,10})?$"}
+
+    def check(value: Any, pointer: str) -> Problems:
+        amount = dollars(value)
+        if amount is None:
+            return wrong_type(pointer, value, cure)
+        if not least <= amount <= MOST_DOLLARS:
+            return [FieldProblem(pointer, "out_of_range", f"{shown(value)} is out of range; use {cure}.")]
+        return []
+
+    schema = {"anyOf": [pattern, {"type": "number", "minimum": float(least), "maximum": MOST_DOLLARS}]}
+    return Rule(schema, check)
+
+
+def dollars(value: Any) -> Decimal | None:
+    """The amount that a string such as "1.50" or a number says, exactly; None when it says none."""
+    if isinstance(value, str):
+        return Decimal(value) if DOLLARS.match(value) else None
+    if type(value) not in (int, float) or value != value:
+        return None
+    amount = Decimal(str(max(-1, min(value, 2 * MOST_DOLLARS))))  # what is further out of range is as wrong
+    return amount if amount == round(amount, 10) else None
 
 
 def flag() -> Rule:

@@ -74,7 +74,7 @@ class Asking:
         """Whether the next model is asked. Options that a fallback does not take were not written for it."""
         fallback = chosen is not self.call.settings
         may_help = error.elsewhere or (fallback and isinstance(error, BadOptions))
-        return bool(self.call.fallbacks) and may_help and self.left() > 0
+        return bool(self.call.fallbacks) and may_help and self.left() > 0 and self.affords_another()
 
     def move_on(self) -> None:
         """To the next model, at once."""
@@ -172,11 +172,14 @@ class Asking:
         return max(0.001, min(chosen.call_timeout_seconds or settings.LLM_TIMEOUT_SECONDS, self.left()))
 
     def finished(self, chosen: ModelSettings, state: RetryCallState) -> bool:
-        """After the last attempt; or when the next wait is too long to sit out, or would outlast the time."""
+        """After the last attempt; when the money is short, the next wait too long, or longer than the time left."""
         wait = state.upcoming_sleep
-        used_up = self.made_on(chosen.model) >= settings.LLM_MAX_ATTEMPTS
+        used_up = self.made_on(chosen.model) >= settings.LLM_MAX_ATTEMPTS or not self.affords_another()
         self.long_wait = wait if wait > settings.LLM_WAIT_SECONDS and not used_up else None
         return used_up or self.long_wait is not None or wait >= self.left()
+
+    def affords_another(self) -> bool:
+        return not self.usage.tokens or self.call.may_repeat(self.usage)
 
     def tell(self, state: RetryCallState) -> None:
         self.attempts[-1] = replace(self.attempts[-1], wait_seconds=state.upcoming_sleep)

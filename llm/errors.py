@@ -111,6 +111,12 @@ class Malformed(ModelError):
     elsewhere = True
 
 
+class BudgetExceeded(ModelError):
+    """The call does not fit the budget."""
+
+    code = "budget_exceeded"
+
+
 class Abandoned(ModelError):
     """The call was given up because the task is to stop."""
 

@@ -188,7 +188,7 @@ def _counted(told: Any) -> Usage:
 
 
 def _priced(model: str, counted: Usage, told: Any) -> Usage:
-    """With its cost: what OpenRouter says, which is not in the map; else what the map's prices come to."""
-    own = providers.split(model)[0] == "openrouter"
-    cost = prices.told_usd(getattr(told, "cost", None)) if own else prices.cost_usd(model, counted)
+    """With its cost: what OpenRouter says, unless an operator gave the model a price; else what prices come to."""
+    says = providers.split(model)[0] == "openrouter" and prices.own_rates(model) is None
+    cost = prices.told_usd(getattr(told, "cost", None)) if says else prices.cost_usd(model, counted)
     return replace(counted, cost_usd=cost)

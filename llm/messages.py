@@ -1,7 +1,7 @@
 """What goes to a model and what comes back: the words that every provider's dialect is translated into."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -149,6 +149,7 @@ class ModelCall:
     entry `tried` next. `seconds_left` caps the call and all its attempts. `output_schema` is the JSON Schema of the
     final answer, sent where `llm.abilities.answers_by_schema`. `fallbacks` are asked in order when the first model
     cannot answer. `earlier` are attempts at this very call, made before it was put off: they count.
+    `may_repeat(billed)` is asked before another attempt, when those that failed were billed: is the money there?
     """
 
     settings: ModelSettings
@@ -159,6 +160,7 @@ class ModelCall:
     output_schema: Mapping[str, Any] | None = None
     fallbacks: tuple[ModelSettings, ...] = ()
     earlier: tuple[Attempt, ...] = ()
+    may_repeat: Callable[[Usage], bool] = lambda billed: True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What a call costs, by the price map that LiteLLM brings along; nothing is fetched, LiteLLM is not imported."""
+"""What a call costs, by the price map that LiteLLM brings along, or by an operator's own prices.
+
+Nothing is fetched or queried, LiteLLM is not imported: `llm.in_force` brings the operator's prices here.
+"""
 from __future__ import annotations
 
 import re
@@ -8,7 +11,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from llm import price_map
+from llm import price_map, providers
 from llm.messages import Usage
 
 DOLLARS_OF_A_CALL = 1_000_000  # a server that says more is not believed
@@ -35,6 +38,24 @@ class Rates:
         return max(total, Decimal(0)).quantize(_EXACT)
 
 
+    @property
+    def dearest_input(self) -> Decimal:
+        """What a token of the prompt costs at most, also when it is written to the provider's cache."""
+        return max(self.input, self.cached, self.cache_write)
+
+
+FREE = Rates(Decimal(0), Decimal(0), Decimal(0), Decimal(0))
+_own: dict[str, Rates] = {}
+
+
+def override(own: Mapping[str, Rates]) -> None:
+    """From now on these models, by `provider/name`, have these prices in this process, and no others."""
+    gone = _own.keys() - own.keys()
+    _own.update(own)
+    for model in gone:
+        _own.pop(model, None)
+
+
 def cost_usd(model: str, usage: Usage) -> Decimal | None:
     """US dollars of those tokens, or None when the map lacks a token price of the model."""
     rates = rates_of(model, usage.input_tokens)
@@ -44,13 +65,27 @@ def cost_usd(model: str, usage: Usage) -> Decimal | None:
 def rates_of(model: str, input_tokens: int = 0) -> Rates | None:
     """What a call with that many input tokens is charged by; None when a token price is not known.
 
-    Some models charge more for long prompts (`input_cost_per_token_above_200k_tokens`): the highest tier that the
-    prompt is above counts for the whole call, as their providers bill.
+    An operator's own price comes before the map's. Some models charge more for long prompts
+    (`input_cost_per_token_above_200k_tokens`): the highest tier that the prompt is above counts for the whole call,
+    as their providers bill. The scripted model is free unless somebody gives it a price, to rehearse budgets.
     """
+    own = own_rates(model)
+    return bundled_rates(model, input_tokens) if own is None else own
+
+
+def bundled_rates(model: str, input_tokens: int = 0) -> Rates | None:
+    """As `rates_of`, whatever an operator set."""
+    if providers.split(model)[0] == "scripted":
+        return FREE
     said = price_map.known(model)
     if said is None or said.get("input_cost_per_token") is None or said.get("output_cost_per_token") is None:
         return None
     return _rates(model, _tier(said, input_tokens))
+
+
+def own_rates(model: str) -> Rates | None:
+    """An operator's own price of the model."""
+    return _own.get("/".join(providers.split(model))) if _own else None
 
 
 def told_usd(dollars: Any) -> Decimal | None:

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from llm import arguments, providers, tokens
+from llm import arguments, prices, providers, tokens
 from llm.errors import (
     Abandoned,
     AuthRefused,
@@ -110,7 +110,8 @@ def _reply(call: ModelCall, entry: Entry) -> Reply:
         arguments.request(f"call_{call.tried}_{index}", name, given) for index, (name, given) in enumerate(entry.calls)
     )
     text = clean(entry.text)
-    usage = Usage(tokens.of_input(call.messages, call.tools), tokens.of_output(text, requests))
+    counted = Usage(tokens.of_input(call.messages, call.tools), tokens.of_output(text, requests))
+    usage = replace(counted, cost_usd=prices.cost_usd(call.settings.model, counted))
     finish = "tool_calls" if requests else "stop"
     return Reply(text, requests, finish, usage, call.settings.model, simulated=True)
 

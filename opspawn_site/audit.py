@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.utils.decorators import sync_and_async_middleware
 
 from agents.models import Agent, AgentVersion
-from llm.models import Provider
+from llm.models import Budget, Price, Provider
 from tasks.models import ApiKey
 
 # The key's last four characters at most: `key_sealed` is nobody's business.
@@ -59,6 +59,8 @@ def watch() -> None:
     auditlog.register(Agent, include_fields=["description", "archived"])
     auditlog.register(Provider, include_fields=PROVIDER_FIELDS)
     auditlog.register(ApiKey, include_fields=["name", "prefix", "scopes", "expires_at", "revoked_at"])
+    auditlog.register(Budget, include_fields=["scope", "scope_id", "period", "limit_usd", "enabled"])
+    auditlog.register(Price, include_fields=["model", "input_usd", "output_usd", "cached_usd", "cache_write_usd"])
     auditlog.register(
         User, exclude_fields=["id", "date_joined", "last_login"], m2m_fields={"groups", "user_permissions"},
         mask_fields=["password"], mask_callable="opspawn_site.audit.hidden",

@@ -8,6 +8,7 @@ from django.db.models import Q
 
 VIEW = (
     "agents.view_agent", "agents.view_agentversion", "tasks.view_task", "tasks.view_step", "tasks.view_worker",
+    "llm.view_budget", "llm.view_price", "llm.view_ledgerentry",
 )
 GROUPS = {
     "Viewers": VIEW,

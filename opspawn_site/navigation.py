@@ -18,6 +18,12 @@ def item(title: str, icon: str, address: str, permission: str) -> dict[str, Any]
     return {"title": title, "icon": icon, "link": link, "permission": may(permission)}
 
 
+def at_the_ledger(request: HttpRequest) -> bool:
+    """The page on usage lies below the ledger's address, and has an entry of its own."""
+    match = request.resolver_match
+    return bool(match and match.url_name and match.url_name.startswith("llm_ledgerentry_"))
+
+
 JOBS = "django_celery_results"
 
 
@@ -53,6 +59,13 @@ UNFOLD = {
             {"title": "Tasks", "separator": True, "items": [
                 item("Tasks", "task_alt", "tasks_task", "tasks.view_task"),
                 item("Steps", "format_list_numbered", "tasks_step", "tasks.view_step"),
+            ]},
+            {"title": "Money", "separator": True, "items": [
+                {"title": "Usage", "icon": "monitoring", "link": reverse_lazy("admin:llm_usage"),
+                 "permission": may("llm.view_ledgerentry")},
+                item("Budgets", "account_balance_wallet", "llm_budget", "llm.view_budget"),
+                item("Prices", "sell", "llm_price", "llm.view_price"),
+                {**item("Ledger", "receipt_long", "llm_ledgerentry", "llm.view_ledgerentry"), "active": at_the_ledger},
             ]},
             {"title": "Operations", "separator": True, "items": [
                 item("Workers", "memory", "tasks_worker", "tasks.view_worker"),

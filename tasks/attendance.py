@@ -13,14 +13,17 @@ from agents.tools import registry
 from llm import gateway
 from llm.errors import Abandoned, Later, ModelError
 from llm.messages import Attempt, ModelCall, Reply, ToolRequest, Usage
-from tasks.journal import Journal, Released
+from tasks.journal import Journal
 from tasks.leases import Held
 from tasks.live import VOICE, Speech
 from tasks.models import Task
 from tasks.parking import PutOff, Unsure
+from tasks.purse import Purse
 from tasks.replay import reply_of, summary_of_call, summary_of_reply
 from tasks.states import StepKind, StepStatus
+from tasks.stops import Released
 
+PUT_OFF = "rate_limited"  # the outcome of a call that is only to be made later, in the ledger
 GRACE_SECONDS = 30.0  # a call may overrun its own timeout by this much before the heartbeat lets the lease go
 
 
@@ -31,6 +34,7 @@ class Attendance:
         self._held = held
         self._journal = journal
         self._agent = agent
+        self._purse = Purse(task, held, journal, agent)
         self._allowed = frozenset(spec.name for spec in agent.tools)
         self._seconds = agent.limits.timeout_seconds - task.running_seconds
         self._tried = 0
@@ -51,13 +55,17 @@ class Attendance:
         return self._seconds - (time.monotonic() - self._held.claimed)
 
     def ask(self, turn: Turn) -> Reply:
-        """One model call, or its recorded reply. Raises ModelError when it failed for good, Stopped, or PutOff."""
+        """One model call, or its recorded reply.
+
+        Raises ModelError when it failed for good or may not be made, Parked when its task has to wait, or Stopped.
+        """
         given = {"messages": [message.to_json() for message in turn.fresh]}
         settled = self._journal.replay(StepKind.LLM, self._agent.settings.model, given)
         if settled is not None:
             reply = reply_of(settled)
             self._tried += _made(reply.attempts)
             return reply
+        turn = replace(turn, max_output_tokens=self._purse.open(turn, self._journal.seq))
         self._journal.begin(
             StepKind.LLM, self._agent.settings.model, given, progress_seconds=self._attempt_seconds(turn.seconds_left)
         )
@@ -71,16 +79,25 @@ class Attendance:
             raise
         except Later as later:
             self._journal.check_stopped()
-            costs = _costs(later.usage, later.attempts, later.simulated)
-            raise PutOff(self._journal.seq, later, costs) from later
+            raise self._put_off(later) from later
         finally:
             self._speech.end()
         self._tried += _made(reply.attempts)
         self._journal.end(
             StepStatus.DONE, summary=summary_of_reply(reply), model=reply.model,
             output=_output_of(reply), **_costs(reply.usage, reply.attempts, reply.simulated),
+            charge=self._purse.charge(reply.model, reply.usage, self._journal.seq, simulated=reply.simulated),
         )  # fmt: skip
+        self._purse.warn(reply.usage)
         return reply
+
+    def _put_off(self, later: Later) -> PutOff:
+        """What the attempts so far were billed is charged; what is held for the call is given back until it goes on."""
+        costs = _costs(later.usage, later.attempts, later.simulated)
+        charge = self._purse.charge(
+            later.model, later.usage, self._journal.seq, outcome=PUT_OFF, simulated=later.simulated
+        )  # fmt: skip
+        return PutOff(self._journal.seq, later, costs, charge)
 
     def act(self, request: ToolRequest, seconds_left: float) -> Observation:
         """One tool call, or its recorded observation. Raises Stopped, and Unsure when only a person can tell."""
@@ -120,8 +137,8 @@ class Attendance:
         return ModelCall(
             settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
-            output_schema=self._agent.output_schema, earlier=self._journal.tried(),
-            fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._agent.fallbacks),
+            output_schema=self._agent.output_schema, earlier=self._journal.tried(), may_repeat=self._purse.covers,
+            fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._purse.fallbacks()),
         )  # fmt: skip
 
     def _attempt_seconds(self, seconds_left: float) -> float:
@@ -140,7 +157,12 @@ class Attendance:
         self._journal.end(
             StepStatus.FAILED, summary=str(error)[:200], error=str(error),
             **_costs(error.usage, error.attempts, error.simulated),
+            charge=self._purse.charge(
+                self._agent.settings.model, error.usage, self._journal.seq, outcome=error.code,
+                simulated=error.simulated,
+            ),
         )  # fmt: skip
+        self._purse.warn(error.usage)
         self._journal.check_stopped()
         if isinstance(error, Abandoned):  # the lease ran out, and was renewed after all once PostgreSQL was back
             raise Released

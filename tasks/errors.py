@@ -56,6 +56,18 @@ class WrongKind(TaskError):
     code = "wrong_kind"
 
 
+class BudgetExists(TaskError):
+    """There is a budget of that scope and period."""
+
+    code = "budget_exists"
+
+
+class PriceExists(TaskError):
+    """The model has a price."""
+
+    code = "price_exists"
+
+
 class StillNeeded(TaskError):
     """Another task that has not ended depends on this one."""
 

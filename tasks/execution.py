@@ -15,12 +15,13 @@ from tasks import bell, dependents, moves
 from tasks.alone import run_alone
 from tasks.attendance import Attendance
 from tasks.claims import claim, claimed, is_suspect
-from tasks.journal import Cancelled, Fenced, Journal, Nondeterminism, Released, Stopped
+from tasks.journal import Journal
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Note
 from tasks.parking import Parked
 from tasks.states import EventType, Status
+from tasks.stops import Cancelled, Fenced, Nondeterminism, Released, Stopped
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ def _run_journaled(task: Task, held: Held, journal: Journal) -> None:
         journal.finish(Status.CANCELLED, note=Note(EventType.TASK_CANCELLED, {"while": "running"}))
     except Parked as parked:
         journal.park(parked)
+        log.info("task_waits", waiting_on=parked.waiting_on.value, detail=str(parked))
     except Released:
         journal.release()
         raise

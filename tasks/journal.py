@@ -8,19 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 from psycopg import sql
 
+from llm.ledger import Charge
 from llm.messages import Attempt
-from tasks import cancelling, moves
+from tasks import cancelling, charges, moves
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Begun, Change, Ended, Note
 from tasks.parking import Parked
 from tasks.states import FINAL, EventType, Status, StepKind, StepStatus
+from tasks.stops import Cancelled, Fenced, Nondeterminism, Released
 from tasks.tally import is_made_again, tally, to_repeat, with_earlier
 
 log = structlog.get_logger(__name__)
@@ -34,26 +36,6 @@ DEPENDED_ON = "EXISTS (SELECT 1 FROM tasks_dependency AS other WHERE other.on_id
 STEP_ENDS = frozenset({EventType.STEP_COMPLETED, EventType.STEP_FAILED})
 
 
-class Stopped(Exception):
-    """The run ends here although the agent is not done."""
-
-
-class Fenced(Stopped):
-    """Another worker has the task, or it is final: what this one still holds is dropped."""
-
-
-class Cancelled(Stopped):
-    """A cancel was requested."""
-
-
-class Released(Stopped):
-    """This worker is shutting down and hands the task back."""
-
-
-class Nondeterminism(Exception):
-    """The journal holds another call than the agent now asks for."""
-
-
 class Journal:
     """Draws step numbers, replays what is done, and writes what happens, fenced by the attempt."""
 
@@ -65,6 +47,7 @@ class Journal:
         self._opened_at = 0.0
         self._ended: list[Ended] = []
         self._notes: list[Note] = []
+        self._charges: list[Charge] = []
         self.depended_on = True  # as far as is known: whether other tasks may wait for the end of this one
 
     def check(self) -> None:
@@ -76,7 +59,7 @@ class Journal:
     def check_stopped(self) -> None:
         """Raise Fenced or Cancelled, also in the middle of a call."""
         if self._held.gone:
-            raise Fenced
+            self._fence()
         if self._held.cancelled.is_set():
             raise Cancelled
 
@@ -137,8 +120,8 @@ class Journal:
         self._opened_at = time.monotonic()
         self._held.progress_by = self._opened_at + progress_seconds
 
-    def end(self, status: StepStatus, **fields: Any) -> None:
-        """Keep the end of the open step; it is committed with what comes next."""
+    def end(self, status: StepStatus, *, charge: Charge | None = None, **fields: Any) -> None:
+        """Keep the end of the open step, and the charge of its call; both are committed with what comes next."""
         begun = self._open
         if begun is None:
             raise RuntimeError("no step is open")
@@ -147,6 +130,18 @@ class Journal:
         self._open, self._held.progress_by = None, float("inf")
         self._ended.append(ended)
         self._notes.append(_note_of(begun, ended))
+        if charge is not None:
+            self._charges.append(replace(charge, seconds=seconds))
+
+    def tell(self, note: Note) -> None:
+        """Keep an event; it is committed with what comes next."""
+        self._notes.append(note)
+
+    def settle(self) -> None:
+        """Commit the end of the last step, when its call was not charged yet. Raises Fenced."""
+        if self._charges:
+            last = self._ended[-1].seq
+            self._write(landed=lambda: self._has_ended(last))
 
     def retrying(self, attempt: Attempt, wait_seconds: float) -> None:
         """Tell that a try of the open model call failed and will be repeated. Best effort; raises Fenced."""
@@ -173,14 +168,21 @@ class Journal:
 
     def park(self, parked: Parked) -> None:
         """Commit that the task waits, for a person or a time. Raises Fenced."""
+        self._end_by(parked)
+        self._notes.append(Note(EventType.TASK_WAITING, parked.told()))
+        self._write(to=Status.WAITING, assign=LET_GO | parked.assign(), landed=self._is_not_mine)
+        self._heed_cancel()
+
+    def _end_by(self, parked: Parked) -> None:
+        if parked.step is None:
+            return
         step = with_earlier(self._recorded, parked.step)
         if self._open is not None:
             step = replace(step, seconds=round(time.monotonic() - self._opened_at, 3))
         self._open, self._held.progress_by = None, float("inf")
         self._ended.append(step)
-        self._notes.append(Note(EventType.TASK_WAITING, parked.told()))
-        self._write(to=Status.WAITING, assign=LET_GO | parked.assign(), landed=self._is_not_mine)
-        self._heed_cancel()
+        if parked.charge is not None:
+            self._charges.append(replace(parked.charge, seconds=step.seconds))
 
     def drop_values(self) -> None:
         """Keep that the steps ended, without what they brought and cost: PostgreSQL refused some of it."""
@@ -226,12 +228,13 @@ class Journal:
         ended = tuple(self._ended)
         change = Change(
             to=to, attempt=self._held.attempt, notes=tuple(self._notes), begun=begun, ended=ended,
+            charges=tuple(self._charges),
             assign=tally(ended, begun, self._recorded) | (assign or {}),
         )  # fmt: skip
         pause, unsure = 0.1, False
         while True:
             if self._held.gone:
-                raise Fenced
+                self._fence(unsure)
             try:
                 has_landed = unsure and landed()
                 row = None if has_landed else moves.apply(self._held.task_id, change, returning)
@@ -244,15 +247,25 @@ class Journal:
                 connection.close()
         if row is None and not has_landed:
             self._held.lost.set()
-            raise Fenced
-        self._ended, self._notes = [], []
+            self._fence()
+        self._ended, self._notes, self._charges = [], [], []
         return row
+
+    def _fence(self, unsure: bool = False) -> NoReturn:
+        """Drop what is not written. Only what was billed is kept, unless it may be in the ledger already."""
+        if not unsure:
+            charges.write_alone(self._charges)
+        raise Fenced
 
     def _row(self) -> Step | None:
         return self._recorded.get(self._seq)
 
     def _has_begun(self, seq: int) -> bool:
         return Step.objects.filter(task_id=self._held.task_id, seq=seq, attempt=self._held.attempt).exists()
+
+    def _has_ended(self, seq: int) -> bool:
+        step = Step.objects.filter(task_id=self._held.task_id, seq=seq, attempt=self._held.attempt)
+        return step.exclude(status=StepStatus.STARTED).exists()
 
     def _is_final(self) -> bool:
         return Task.objects.filter(id=self._held.task_id, attempt=self._held.attempt, status__in=FINAL).exists()

@@ -1,4 +1,4 @@
-"""The one statement that changes a task: its row, the steps that ended and started, and the events, or nothing.
+"""The one statement that changes a task: its row, its steps that ended and started, events and ledger, or nothing.
 
 The UPDATE of the task row comes first and draws the event numbers; everything else in the statement hangs on
 the row that it returns. With `attempt` it is the fence: a worker that lost its task changes nothing.
@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from psycopg import sql
 
+from llm import ledger
+from llm.ledger import Charge
 from llm.storable import clean_json
 from tasks import prepared
 from tasks.states import FINAL, MOVES, EventType, Status
@@ -115,7 +117,7 @@ class Change:
     """What to do to one task.
 
     `to` is the status it moves to (None: it stays). `assign` maps columns to values, to `Plus`, or to SQL expressions.
-    `only_if` are further SQL conditions on the row, ANDed. `attempt` fences.
+    `only_if` are further SQL conditions on the row, ANDed. `attempt` fences. `charges` are model calls that ended.
     """
 
     to: Status | None = None
@@ -126,6 +128,7 @@ class Change:
     notes: Sequence[Note] = ()
     begun: Sequence[Begun] = ()
     ended: Sequence[Ended] = ()
+    charges: Sequence[Charge] = ()
 
 
 def sources_of(change: Change) -> list[str]:
@@ -153,7 +156,7 @@ def apply(task_id: str, change: Change, returning: Sequence[str] = ("last_seq",)
         conditions=tuple(condition.as_string(None) for condition in change.only_if),
         sources=tuple(sources_of(change)), fenced=change.attempt is not None, final=change.to in FINAL,
         ended=len(change.ended), begun=tuple(begun.again for begun in change.begun), notes=len(change.notes),
-        returning=tuple(returning),
+        charged=ledger.parts(change.charges), returning=tuple(returning),
     )  # fmt: skip
     row = prepared.row(_statement(shape), _values(task_id, change, assign))
     return dict(zip(returning, row, strict=True)) if row else None
@@ -170,6 +173,7 @@ class _Shape(NamedTuple):
     ended: int
     begun: tuple[bool, ...]
     notes: int
+    charged: str
     returning: tuple[str, ...]
 
 
@@ -192,6 +196,7 @@ def _statement(shape: _Shape) -> str:
     if shape.notes:
         rows = ", ".join(f"({place}, %s, %s::jsonb)" for place in range(1, shape.notes + 1))
         parts.append(NOTED.format(drawn=shape.notes, rows=rows))
+    parts.append(shape.charged)
     return "".join(parts) + FOUND.format(", ".join(shape.returning))
 
 
@@ -209,7 +214,7 @@ def _values(task_id: str, change: Change, assign: Mapping[str, Any]) -> list[Any
         values += _values_of_start(begun)
     for note in change.notes:
         values += [note.type.value, storable_json(note.data)]
-    return values
+    return values + ledger.values(change.charges)
 
 
 def _values_of_start(begun: Begun) -> list[Any]:

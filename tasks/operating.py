@@ -19,12 +19,15 @@ from tasks.workers import roll_call
 class Resume(Verb):
     @extend_schema(request=ResumeSerializer, responses={202: TaskSerializer}, operation_id="tasks_resume")
     def post(self, request: Request, task_id: str) -> Response:
-        """Say what became of a step that is `unknown`; the task goes on from there, or is cancelled."""
+        """Say what became of a step that is `unknown`, or add to the budget; the task goes on, or is cancelled."""
         said = ResumeSerializer(data=request.data)
         said.is_valid(raise_exception=True)
         task = self.steerable(request, task_id)
-        given = said.validated_data
-        resumed = resuming.resolve(task.id, given["resolve"], by=str(request.auth), result=given.get("result"))
+        given, by = said.validated_data, str(request.auth)
+        if "add_budget_usd" in given:
+            resumed = resuming.add_budget(task.id, given["add_budget_usd"], by=by)
+        else:
+            resumed = resuming.resolve(task.id, given["resolve"], by=by, result=given.get("result"))
         return Response(shown(resumed), status=202)
 
 

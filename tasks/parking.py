@@ -7,7 +7,9 @@ from typing import Any
 from django.utils import timezone
 from psycopg import sql
 
+from llm.budget import Line, Refused
 from llm.errors import Later
+from llm.ledger import Charge
 from tasks.moves import Ended
 from tasks.replay import one_line
 from tasks.states import StepStatus, WaitingOn
@@ -18,13 +20,15 @@ class Parked(Exception):
 
     waiting_on: WaitingOn
 
-    def __init__(self, message: str, step: Ended) -> None:
+    def __init__(self, message: str, step: Ended | None = None) -> None:
         super().__init__(message)
-        self.step = step
+        self.step = step  # how the step under way ends; None when none was begun
+        self.charge: Charge | None = None  # of its call
 
     def told(self) -> dict[str, Any]:
         """The data of the event `task.waiting`."""
-        return {"waiting_on": self.waiting_on.value, "step": self.step.seq}
+        of_step = {"step": self.step.seq} if self.step else {}
+        return {"waiting_on": self.waiting_on.value, **of_step}
 
     def assign(self) -> dict[str, Any]:
         """Columns of the task, as `moves.Change` takes them."""
@@ -53,11 +57,11 @@ class PutOff(Parked):
 
     waiting_on = WaitingOn.TIMER
 
-    def __init__(self, seq: int, later: Later, costs: dict[str, Any]) -> None:
+    def __init__(self, seq: int, later: Later, costs: dict[str, Any], charge: Charge | None = None) -> None:
         reason = str(later)
         step = Ended(seq, StepStatus.FAILED.value, error=reason, summary=one_line(f"put off: {reason}"), **costs)
         super().__init__(reason, step)
-        self.seconds, self.model = later.seconds, later.model
+        self.seconds, self.model, self.charge = later.seconds, later.model, charge
 
     def told(self) -> dict[str, Any]:
         """`until` by this machine's clock; the task's `wake_at`, by PostgreSQL's, is what counts."""
@@ -69,3 +73,35 @@ class PutOff(Parked):
     def assign(self) -> dict[str, Any]:
         wake_at = sql.SQL("clock_timestamp() + make_interval(secs => {})").format(sql.Literal(self.seconds))
         return super().assign() | {"wake_at": wake_at}
+
+
+class Unaffordable(Parked):
+    """The next call does not fit a budget, and the task waits for that to change."""
+
+    waiting_on = WaitingOn.BUDGET
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(str(refused))
+        self.refused = refused
+
+    def told(self) -> dict[str, Any]:
+        """The budget, how it stands, what the call needs, and what it would like to have."""
+        line, offer = self.refused.line, self.refused.offer
+        return super().told() | of_line(line) | {
+            "reserved_usd": plain(line.reserved_usd), "needed_usd": plain(offer.least_usd),
+            "wanted_usd": plain(offer.most_usd), "detail": str(self),
+        }  # fmt: skip
+
+
+def of_line(line: Line) -> dict[str, Any]:
+    """A budget and how it stands, for an event."""
+    return {
+        "scope": line.scope, "scope_id": line.scope_id, "period": line.period, "limit_usd": plain(line.limit_usd),
+        "spent_usd": plain(line.spent_usd),
+    }  # fmt: skip
+
+
+def plain(amount: object) -> str:
+    """A decimal without exponent and trailing zeros, as the API shows money."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

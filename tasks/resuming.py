@@ -1,11 +1,16 @@
 """Bringing a waiting task back to life: what a person, a budget or an approval says, and the move that follows."""
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+from django.db import transaction
 from psycopg import sql
 
+from llm import accounts
+from llm.models import Budget
 from tasks import bell, moves
+from tasks.budget_waits import blocking
 from tasks.errors import NotWaiting, WrongKind
 from tasks.lifecycle import cancel, task_by_id
 from tasks.models import Step, Task
@@ -22,9 +27,7 @@ def resolve(task_id: str, how: str, *, by: str, result: Any = None) -> Task:
     The task goes on from there; with `stop` it is cancelled. Raises UnknownTask, NotWaiting, and WrongKind when it
     waits for something else.
     """
-    task = task_by_id(task_id)
-    if task.status != Status.WAITING:
-        raise NotWaiting(f"The task is {task.status}; only a waiting task can be resumed.")
+    task = _waiting(task_id)
     step = task.steps.filter(status=StepStatus.UNKNOWN).order_by("-seq").first()
     if task.waiting_on != WaitingOn.INPUT or step is None:
         raise WrongKind(f"The task waits for {task.get_waiting_on_display()}, not for the outcome of a step.")
@@ -38,6 +41,46 @@ def resolve(task_id: str, how: str, *, by: str, result: Any = None) -> Task:
         raise NotWaiting("The task was resumed or cancelled a moment ago; read it again.")
     bell.nudge(task.queue)
     return task_by_id(task_id)
+
+
+def add_budget(task_id: str, amount_usd: Decimal, *, by: str) -> Task:
+    """Raise the budget that the task brought along, or that it draws from a task above it, and let it go on. Commits.
+
+    Raises UnknownTask, NotWaiting, and WrongKind when it waits for something else or for a budget of somebody else.
+    """
+    task = _waiting(task_id)
+    if task.waiting_on != WaitingOn.BUDGET:
+        raise WrongKind(f"The task waits for {task.get_waiting_on_display()}, not for a budget.")
+    owner = _owner(task)
+    note = Note(EventType.TASK_RESUMED, {"by": by, "add_budget_usd": f"{amount_usd:f}", "budget_of": owner})
+    change = Change(to=Status.PENDING, sources=frozenset({Status.WAITING}), assign=_AWAKE, notes=(note,))
+    with transaction.atomic():
+        if moves.apply(task_id, change) is None:
+            raise NotWaiting("The task was resumed or cancelled a moment ago; read it again.")
+        accounts.add(owner, amount_usd)
+    bell.nudge(task.queue)
+    return task_by_id(task_id)
+
+
+def _owner(task: Task) -> str:
+    """The task whose own limit is in the way. Raises WrongKind, naming the budget, when that is not one of its own."""
+    line = blocking(task)
+    if line is None:
+        raise WrongKind("The budget that the task waited for is gone; it goes on within a moment.")
+    others = Budget.objects.filter(
+        enabled=True, scope=line.scope, scope_id=line.scope_id, period=line.period, limit_usd__lte=line.limit_usd
+    )
+    family = Task.objects.filter(id=line.scope_id, api_key=task.api_key_id)
+    if line.scope != "task" or others.exists() or not family.exists():
+        raise WrongKind(f"The task waits for {line.name}, which is not its own: raise that one; then it goes on.")
+    return line.scope_id
+
+
+def _waiting(task_id: str) -> Task:
+    task = task_by_id(task_id)
+    if task.status != Status.WAITING:
+        raise NotWaiting(f"The task is {task.status}; only a waiting task can be resumed.")
+    return task
 
 
 def _as_happened(step: Step, result: Any, by: str) -> Change:

@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from agents import config
 from agents.requests import Instant, JsonObject, StrictSerializer, Text, Whole, refuse
+from agents.strict import dollars, money
 from tasks.history import memory_history
 from tasks.models import Event, Step, Task, Worker
 from tasks.resuming import RESOLUTIONS
@@ -16,6 +17,8 @@ from tasks.states import ErrorCode, EventType, Status, StepKind, StepStatus, Wai
 from tasks.submission import DEPENDENCIES, METADATA_ENTRIES, NAME_CHARS, SESSION_CHARS, TASK_TYPES
 from tasks.why import REASONS
 from tasks.workers import is_stale
+
+AMOUNT = money()
 
 
 @extend_schema_field(dict(config.INPUT_SCHEMA))
@@ -217,15 +220,39 @@ class WhySerializer(serializers.Serializer[Any]):
     reasons = ReasonSerializer(many=True, help_text="The decisive one first; never empty.")
 
 
-class ResumeSerializer(StrictSerializer):
-    """What is said about a step that is `unknown`."""
+@extend_schema_field(dict(AMOUNT.schema))
+class Amount(serializers.Field[Decimal, Any, str, Any]):
+    """US dollars over 0, as a string such as "1.50" or as a number; shown as `Money` is."""
 
-    resolve = serializers.ChoiceField(RESOLUTIONS, help_text="It happened, do it again, or stop the task.")
+    rule = AMOUNT
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        for problem in self.rule.check(data, ""):
+            raise serializers.ValidationError(problem.detail, problem.code)
+        return dollars(data) or Decimal(0)
+
+    def to_representation(self, value: Decimal) -> str:
+        return f"{value.normalize():f}"
+
+
+class ResumeSerializer(StrictSerializer):
+    """What became of a step that is `unknown`, or more money for a task that waits for its budget: one of the two."""
+
+    resolve = serializers.ChoiceField(
+        RESOLUTIONS, required=False, help_text="It happened, do it again, or stop the task."
+    )
+    add_budget_usd = Amount(required=False, help_text="Raises the task's own budget.")
     result = AnyJson(required=False, allow_null=True, help_text="What the call brought; only with `happened`.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "result" in attrs and attrs["resolve"] != "happened":
-            refuse("result", "not_with_resolve", f"There is no result to give with {attrs['resolve']!r}; leave it out.")
+        said = [name for name in ("resolve", "add_budget_usd") if name in attrs]
+        if not said:
+            refuse("resolve", "required", "Say resolve (of a step that is unknown) or add_budget_usd (of a budget).")
+        if len(said) > 1:
+            refuse(said[1], "not_with_resolve", f"Say one thing: {said[0]}, or {said[1]}.")
+        if "result" in attrs and attrs.get("resolve") != "happened":
+            given = attrs.get("resolve", "add_budget_usd")
+            refuse("result", "not_with_resolve", f"There is no result to give with {given!r}; leave it out.")
         return attrs
 
 

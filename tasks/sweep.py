@@ -14,7 +14,8 @@ from kombu.exceptions import OperationalError
 from psycopg import sql
 from redis.exceptions import RedisError
 
-from tasks import bell, cancelling, dependents, lifecycle, moves, removal, timers
+from llm import accounts
+from tasks import bell, budget_waits, cancelling, dependents, lifecycle, moves, removal, timers
 from tasks.errors import TaskError
 from tasks.journal import LET_GO
 from tasks.models import Task
@@ -47,12 +48,14 @@ STILL_EXPIRED = sql.SQL("lease_until < clock_timestamp()")
 
 def sweep() -> None:
     """One round: expired leases go back to pending, timers that are due wake their tasks, bells nobody answered are
-    rung again, and what a death left between two tasks is settled. Commits task by task.
+    rung again, what a death left between two tasks is settled, and who waits for a budget is looked at. Commits task
+    by task.
     """
     try:
         recover_expired()
         timers.wake_due()
         settle_left_behind()
+        budget_waits.sweep()
         for queue in settings.WORKER_QUEUES:
             unring_unanswered(queue)
     finally:
@@ -112,6 +115,7 @@ def recover(task_id: str, attempt: int, takeovers: int, worker: str) -> bool:
     recovered = moves.apply(task_id, change) is not None
     if recovered:
         log.warning("task_recovered", task_id=task_id, **data)
+        accounts.release(task_id, attempt)
         cancelling.heed(task_id)
     return recovered
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from tasks import operating, providers, views
+from tasks import operating, providers, spending, views
 from tasks.stream import TaskStream
 
 
@@ -34,5 +34,10 @@ urlpatterns = [
     path("providers/", providers.ProviderList.as_view()),
     path("providers/<slug:label>/", providers.ProviderDetail.as_view()),
     path("providers/<slug:label>/test/", providers.ProviderTest.as_view()),
+    path("budgets/", spending.BudgetList.as_view()),
+    path("budgets/<int:budget_id>/", spending.BudgetDetail.as_view()),
+    path("prices/", spending.PriceList.as_view()),
+    path("prices/<path:model>/", spending.PriceDetail.as_view()),
+    path("usage/", spending.UsageList.as_view()),
     path("workers/", operating.WorkerList.as_view()),
 ]

@@ -3,12 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
 from agents import overrides
+from llm.budget import shown as dollars
+from tasks.budget_waits import asked_for, blocking
 from tasks.models import Step, Task
 from tasks.prospects import Facts, ahead, facts, last_seen
 from tasks.states import FINAL, EventType, Status, StepStatus, WaitingOn
@@ -177,6 +180,8 @@ def _waiting(task: Task) -> Iterator[Reason]:
         yield _children(task)
     elif task.waiting_on == WaitingOn.TIMER:
         yield _timer(task)
+    elif task.waiting_on == WaitingOn.BUDGET:
+        yield _budget(task)
     else:
         yield WAITS.get(task.waiting_on or "", WAITS[""])
 
@@ -194,6 +199,23 @@ def _input(task: Task) -> Reason:
         "result), again or stop."
     )
     return Reason("input", text, action)
+
+
+def _budget(task: Task) -> Reason:
+    line = blocking(task)
+    if line is None:
+        return WAITS["budget"]
+    needed = Decimal(asked_for(task)["needed_usd"])
+    name = f"{line.name[0].upper()}{line.name[1:]}"
+    if needed <= line.left_usd:
+        return Reason("budget", f"{name} has room again.", "Wait a few seconds: it goes on by itself.")
+    text = f"{name} does not cover the next call, which may cost {dollars(needed)} or more: {line.standing()}."
+    if needed <= line.limit_usd - line.spent_usd:
+        return Reason("budget", text, "Wait: it goes on by itself when those calls end. Or raise the budget.")
+    if line.scope == "task":
+        return Reason("budget", text, "Add to it: resume the task with add_budget_usd. Or cancel the task.")
+    until = {"day": ", or wait for the next day (00:00 UTC)", "month": ", or wait for the next month (UTC)"}
+    return Reason("budget", text, f"Raise that budget{until.get(line.period, ', or cancel the task')}.")
 
 
 def _children(task: Task) -> Reason:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -95,6 +96,12 @@ def test_what_is_no_longer_there_is_named(config, overrides, told):
 
     assert told in str(caught.value)
     assert "helper" in str(caught.value)
+
+
+def test_of_several_budgets_the_smallest_holds_as_a_decimal():
+    own = {"limits": {"max_cost_usd": "10", "on_budget": "wait"}}
+    agent = assembled(own, {"limits": {"max_cost_usd": 9.5}}, {"max_cost_usd": "9.50", "on_budget": "fail"})
+    assert agent.limits == Limits(max_cost_usd=Decimal("9.5"), on_budget="fail")
 
 
 def test_of_several_limits_the_tightest_holds():

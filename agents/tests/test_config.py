@@ -74,7 +74,16 @@ def test_a_wrong_value_is_found_at_its_key(key, value, code):
         ({"max_steps": True}, "wrong_type"), ({"max_steps": None}, "wrong_type"), ({"max_steps": HUGE}, "out_of_range"),
         ({"timeout_seconds": 0.09}, "out_of_range"), ({"timeout_seconds": 86401}, "out_of_range"),
         ({"max_tool_calls": -1}, "out_of_range"), ({"max_tokens": 0}, "out_of_range"),
-        ({"max_cost_usd": "1"}, "unknown_field"), ({"on_budget": "fail"}, "unknown_field"),
+        ({"max_cost_usd": "0"}, "out_of_range"), ({"max_cost_usd": 0}, "out_of_range"),
+        ({"max_cost_usd": -1}, "out_of_range"),
+        ({"max_cost_usd": HUGE}, "out_of_range"), ({"max_cost_usd": 1e300}, "out_of_range"),
+        ({"max_cost_usd": "1,5"}, "wrong_type"), ({"max_cost_usd": "1e3"}, "wrong_type"),
+        ({"max_cost_usd": ""}, "wrong_type"),
+        ({"max_cost_usd": "١"}, "wrong_type"), ({"max_cost_usd": "1\n"}, "wrong_type"),
+        ({"max_cost_usd": True}, "wrong_type"),
+        ({"max_cost_usd": 1e-11}, "wrong_type"), ({"max_cost_usd": [1]}, "wrong_type"),
+        ({"on_budget": "Fail"}, "unknown_value"), ({"on_budget": None}, "unknown_value"),
+        ({"max_cost": "1"}, "unknown_field"),
     ],
 )  # fmt: skip
 def test_a_wrong_limit_is_found_at_its_key(limits, code):
@@ -83,6 +92,25 @@ def test_a_wrong_limit_is_found_at_its_key(limits, code):
     assert found(config.check({"limits": limits})) == {f"/config/limits/{key}": code}
     assert found(config.check_limits(limits, {})) == {f"/limits/{key}": code}
     assert found(config.check_overrides({"limits": limits}, {})) == {f"/agent_config/limits/{key}": code}
+
+
+@pytest.mark.parametrize("amount", ["0.0000000001", "1.50", "1000000000", 1, 0.5, 1e-10, 1e9])
+def test_dollars_are_a_decimal_string_or_a_number(amount):
+    assert config.check({"limits": {"max_cost_usd": amount}}) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "own", "looser"),
+    [
+        ({"max_cost_usd": "0.50"}, {"max_cost_usd": 0.5}, False),
+        ({"max_cost_usd": 0.6}, {"max_cost_usd": "0.5"}, True),
+        ({"max_cost_usd": "9"}, {"max_cost_usd": "10"}, False), ({"max_cost_usd": "9"}, {}, False),
+        ({"on_budget": "wait"}, {"on_budget": "fail"}, True), ({"on_budget": "fail"}, {"on_budget": "wait"}, False),
+    ],
+)  # fmt: skip
+def test_a_task_may_have_less_money_than_its_agent_not_more(limits, own, looser):
+    (key,) = limits
+    assert found(config.check_limits(limits, own)) == ({f"/limits/{key}": "looser_than_agent"} if looser else {})
 
 
 @pytest.mark.parametrize("key", ["memory", "tool_policy", "max_depth", "history", "approval", "Model", "modell", "",

@@ -42,6 +42,8 @@ HTTP_OF_ERROR: dict[type[Exception], int] = {
     task_errors.NotWaiting: 409,
     task_errors.WrongKind: 409,
     task_errors.StillNeeded: 409,
+    task_errors.BudgetExists: 409,
+    task_errors.PriceExists: 409,
     task_errors.IdempotencyConflict: 422,
 }
 # What can be answered when PostgreSQL is away; psycopg's PoolTimeout arrives as an OperationalError.

@@ -48,6 +48,10 @@ def test_it_lists_exactly_what_there_is() -> None:
         ("POST", "/agents/{slug}/rollback/"),
         ("GET", "/providers/"), ("POST", "/providers/"), ("GET", "/providers/{label}/"),
         ("PATCH", "/providers/{label}/"), ("DELETE", "/providers/{label}/"), ("POST", "/providers/{label}/test/"),
+        ("GET", "/budgets/"), ("POST", "/budgets/"),
+        ("GET", "/budgets/{budget_id}/"), ("PATCH", "/budgets/{budget_id}/"), ("DELETE", "/budgets/{budget_id}/"),
+        ("GET", "/prices/"), ("POST", "/prices/"), ("GET", "/prices/{model}/"), ("PATCH", "/prices/{model}/"),
+        ("DELETE", "/prices/{model}/"), ("GET", "/usage/"),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from auditlog.models import LogEntry
@@ -12,11 +13,12 @@ from django.urls import reverse
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 from unfold.forms import BaseDialogForm
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from agents.console import dialog, leave_for
-from agents.strict import storable
+from agents.strict import money, storable
 from tasks import resuming
+from tasks.budget_waits import blocking
 from tasks.errors import TaskError
 from tasks.models import Step, Task
 from tasks.states import EventType
@@ -28,7 +30,7 @@ SAID = {
     "again": "The call is made once more as soon as a worker is free.",
     "stop": "The task is cancelled.",
 }
-VERBS = ("happened_this", "again_this", "stop_this")
+VERBS = ("happened_this", "again_this", "stop_this", "add_budget_this")
 CHOICES = (("happened", "It happened …", False), ("again", "Do it again …", False), ("stop", "Stop the task …", True))
 
 
@@ -49,6 +51,20 @@ class HappenedForm(BaseDialogForm):
         if problems := storable(value, ""):
             raise forms.ValidationError(problems[0].detail)
         return value
+
+
+class AddBudgetForm(BaseDialogForm):
+    """US dollars to add to the task's own budget."""
+
+    amount_usd = forms.CharField(
+        label="Dollars to add", widget=UnfoldAdminTextInputWidget, help_text="Such as 1.50; the task goes on at once."
+    )
+
+    def clean_amount_usd(self) -> Decimal:
+        text = self.cleaned_data["amount_usd"].strip()
+        for problem in money().check(text, ""):
+            raise forms.ValidationError(problem.detail)
+        return Decimal(text)
 
 
 def _no_constant(name: str) -> Any:
@@ -84,6 +100,25 @@ class ResumingActions:
     def stop_this(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
         return _resolve(request, object_id, "stop")
 
+    @action(
+        description="Add budget", url_path="budget", permissions=["resume"],
+        dialog=dialog("Add to its budget?", "The task goes on with what is added to the limit that it brought along.",
+                      "Add", AddBudgetForm),
+    )  # fmt: skip
+    def add_budget_this(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:
+        amount = form.cleaned_data["amount_usd"]
+        try:
+            task = resuming.add_budget(object_id, amount, by=request.user.get_username())
+        except TaskError as error:
+            messages.error(request, f"{short(object_id)}: {error}")
+        else:
+            messages.success(request, f"${amount:f} added: the task goes on as soon as a worker is free.")
+            LogEntry.objects.log_create(
+                Task(id=object_id), action=LogEntry.Action.UPDATE, additional_data={"verb": "resume"},
+                changes={"status": ["waiting", task.status], "add_budget_usd": [None, f"{amount:f}"]},
+            )  # fmt: skip
+        return leave_for(request, reverse("admin:tasks_task_change", args=[object_id]))
+
 
 def _resolve(request: HttpRequest, task_id: str, how: str, result: Any = None) -> HttpResponse:
     """Say it, record who said it, and return to the task."""
@@ -116,6 +151,13 @@ def what_is_known(task: Task) -> dict[str, Any] | None:
         "worker": started.data.get("worker", "") if started else "",
         "key": f"{task.id}:{step.seq}",
     }
+
+
+def broke(task: Task) -> dict[str, Any]:
+    """Of a task that waits for a budget: whether it is one that a person can add to here, and where."""
+    line = blocking(task)
+    page = reverse("admin:tasks_task_change", args=[task.id]).removesuffix("change/")
+    return {"own": line is not None and line.scope == "task", "url": f"{page}budget/"}
 
 
 def choices(task: Task) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from unfold.forms import BaseDialogForm
 from agents.console import PeriodFilter, ReadOnlyAdmin, clip, dialog, leave_for, line, moment
 from agents.errors import AgentError
 from tasks import lifecycle, why
-from tasks.admin.resuming import VERBS, ResumingActions, choices, what_is_known
+from tasks.admin.resuming import VERBS, ResumingActions, broke, choices, what_is_known
 from tasks.errors import TaskError
 from tasks.models import Task
 from tasks.states import ErrorCode, Status, WaitingOn
@@ -269,4 +269,5 @@ def page_of(task: Task) -> dict[str, Any]:
         "live": not task.is_final,
         **({} if task.is_final else standing_of(task)),
         **({"unknown": what_is_known(task), "choices": choices(task)} if task.waiting_on == WaitingOn.INPUT else {}),
+        **({"broke": broke(task)} if task.waiting_on == WaitingOn.BUDGET else {}),
     }

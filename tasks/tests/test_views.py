@@ -127,7 +127,7 @@ def test_what_is_wrong_in_a_submission_is_named_by_its_pointer(
 
 @pytest.mark.parametrize("fields", [
     {"input_data": {}}, {"agent_config": {"surprise": 1}}, {"agent_config": {"temperature": "hot"}},
-    {"limits": {"max_steps": 0}}, {"limits": {"max_cost_usd": "1"}}, {"agent_config": {"output_schema": True}},
+    {"limits": {"max_steps": 0}}, {"limits": {"max_cost_usd": "much"}}, {"agent_config": {"output_schema": True}},
 ])  # fmt: skip
 def test_input_overrides_and_limits_are_checked(api: Consumer, fields: dict[str, Any]) -> None:
     response = submit(api, **fields)

@@ -1,0 +1,178 @@
+"""The money of one run: what its calls may cost is reserved before them, what they did cost is charged after."""
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from functools import cached_property
+from typing import TypeVar
+
+import structlog
+from django.db import InterfaceError, OperationalError, connection
+
+from agents import overrides
+from agents.contract import Assembled, Limits, Turn
+from llm import accounts, offers
+from llm.accounts import Payer
+from llm.budget import Granted, Offer, Refused, Unpriced, dearest
+from llm.errors import BudgetExceeded
+from llm.in_force import IN_FORCE
+from llm.ledger import Charge
+from llm.messages import ModelSettings, Usage
+from tasks.journal import Journal
+from tasks.leases import Held
+from tasks.models import Task
+from tasks.moves import Note
+from tasks.parking import Unaffordable, of_line, plain
+from tasks.states import EventType
+from tasks.stops import Fenced
+
+log = structlog.get_logger(__name__)
+
+AWAY = (OperationalError, InterfaceError)
+MOST_ANCESTORS = 100
+ANCESTORS = """
+WITH RECURSIVE up AS (
+    SELECT %s::varchar AS id, 1 AS depth
+    UNION ALL SELECT task.parent_id, depth + 1 FROM up JOIN tasks_task AS task USING (id)
+    WHERE task.parent_id IS NOT NULL AND depth < %s
+)
+SELECT task.id, (version.config -> 'limits')::text, (task.overrides -> 'limits')::text, task.limits::text
+FROM up JOIN tasks_task AS task USING (id) JOIN agents_agentversion AS version ON version.id = task.version_id
+ORDER BY depth
+"""
+
+Value = TypeVar("Value")
+
+
+class Purse:
+    """What one run may spend: its task's own limit, its ancestors', and every budget in force for it."""
+
+    def __init__(self, task: Task, held: Held, journal: Journal, agent: Assembled) -> None:
+        self._task, self._held, self._journal, self._agent = task, held, journal, agent
+        self._granted = Granted(None)
+        self._step, self._held_usd = 0, Decimal(0)
+
+    def open(self, turn: Turn, step: int) -> int | None:
+        """Reserve what the call may cost; how many tokens its answer may have, or None for the provider's default.
+
+        Raises Unaffordable, and BudgetExceeded when the task is to fail by it or nobody knows the model's price. No
+        statement without a budget in force.
+        """
+        self._granted = Granted(turn.max_output_tokens)
+        if not self._in_force():
+            return turn.max_output_tokens
+        offer = self._offer(turn)
+        if not offer.most_usd:
+            return turn.max_output_tokens
+        verdict = self._reserve(offer, step)
+        if isinstance(verdict, Refused):
+            raise self._refusal(verdict)
+        self._granted, self._step, self._held_usd = verdict, step, verdict.amount_usd
+        self.warn(Usage())
+        return verdict.output_tokens if verdict.lines else turn.max_output_tokens
+
+    def fallbacks(self) -> tuple[ModelSettings, ...]:
+        """The models that may be asked after the first: with a budget in force, those whose price is known."""
+        return tuple(one for one in self._agent.fallbacks if not self._in_force() or offers.is_priced(one))
+
+    def covers(self, billed: Usage) -> bool:
+        """Whether another attempt may be made after attempts that were billed so much; holds what it may cost."""
+        cost = self._granted.amount_usd if billed.cost_usd is None else billed.cost_usd
+        more = cost + self._granted.amount_usd - self._held_usd
+        if not self._granted.lines or more <= 0:
+            return True
+        try:
+            fits = accounts.extend(self._payer, more, attempt=self._held.attempt, step=self._step)
+        except AWAY:
+            return False
+        finally:
+            connection.close()
+        self._held_usd += more if fits else 0
+        return fits
+
+    def charge(self, model: str, usage: Usage, step: int, *, outcome: str = "ok", simulated: bool = False) -> Charge:
+        """The call for the ledger; what it cost is told to the budgets' accounts with it. `warn` comes after it."""
+        in_force = bool(self._granted.lines) or self._in_force()
+        return Charge.of(
+            self._payer, model, usage, attempt=self._held.attempt, step=step, outcome=outcome, simulated=simulated,
+            in_force=in_force,
+        )  # fmt: skip
+
+    def _offer(self, turn: Turn) -> Offer:
+        """For one attempt at whichever of the call's models is the dearest. Raises BudgetExceeded."""
+        models = (self._agent.settings, *self.fallbacks())
+        made = [offers.offer_of(one, turn.messages, turn.tools, turn.max_output_tokens) for one in models]
+        if isinstance(made[0], Unpriced):
+            raise BudgetExceeded(str(made[0]))
+        return dearest([offer for offer in made if isinstance(offer, Offer)])
+
+    def _reserve(self, offer: Offer, step: int) -> Granted | Refused:
+        """Reserve; when refused again, once the last call is charged and lost attempts of the task hold nothing."""
+        attempt = self._held.attempt
+        verdict = self._persistently(lambda: accounts.reserve(self._payer, offer, attempt=attempt, step=step))
+        if isinstance(verdict, Granted):
+            return verdict
+        self._journal.settle()
+        if attempt > 1:
+            self._persistently(lambda: accounts.release(self._task.id, attempt - 1))
+        return self._persistently(lambda: accounts.reserve(self._payer, offer, attempt=attempt, step=step))
+
+    def _refusal(self, refused: Refused) -> Exception:
+        if self._agent.limits.on_budget == "fail":
+            return BudgetExceeded(f"{refused} Raise it, or ask for less.")
+        return Unaffordable(refused)
+
+    def _in_force(self) -> bool:
+        touched = IN_FORCE.touches(self._payer.owners)
+        return touched or bool(self._payer.own_limits)
+
+    def warn(self, usage: Usage) -> None:
+        """Tell, once per budget and period, that this call has spent four fifths; lost when a death interrupts."""
+        more = usage.cost_usd if usage.cost_usd is not None else self._granted.amount_usd
+        if not any(line.is_warm(more) for line in self._granted.lines):
+            return
+        with suppress(*AWAY):
+            for line in accounts.warn(self._granted.lines, more):
+                about = of_line(line) | {"spent_usd": plain(line.spent_usd + more)}
+                log.warning("budget_warning", **about)
+                self._journal.tell(Note(EventType.BUDGET_WARNING, about))
+        connection.close()
+
+    @cached_property
+    def _payer(self) -> Payer:
+        """One query for a task that has a parent."""
+        task = self._task
+        limits = {task.id: self._agent.limits}
+        if task.parent_id:
+            limits |= self._persistently(lambda: ancestors(str(task.parent_id)))
+        own = {name: found.max_cost_usd for name, found in limits.items() if found.max_cost_usd is not None}
+        return Payer(
+            task.id, task.version.agent.slug, str(task.api_key_id or ""), tuple(limits)[1:], own_limits=own
+        )  # fmt: skip
+
+    def _persistently(self, act: Callable[[], Value]) -> Value:
+        """Try until the lease ends when PostgreSQL is away; what a lost answer may have reserved is released first."""
+        pause, unsure = 0.1, False
+        while not self._held.gone:
+            try:
+                if unsure:
+                    accounts.release(self._task.id, self._held.attempt)
+                return act()
+            except AWAY:
+                unsure = True
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+            finally:
+                connection.close()
+        raise Fenced
+
+
+def ancestors(parent_id: str) -> dict[str, Limits]:
+    """The tasks above, nearest first, each with its own tightest limits. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(ANCESTORS, [parent_id, MOST_ANCESTORS])
+        rows = cursor.fetchall()
+    return {task_id: overrides.tightest(*(json.loads(text or "{}") for text in given)) for task_id, *given in rows}
