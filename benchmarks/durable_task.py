@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ with OpenAIServer(answer) as server:
     print(server.base_url, flush=True)
     sys.stdin.read()
 """
-RUNS = 20
+RUNS = 40
 OWN_COMMITS = 2  # of reading the counters
 
 
@@ -94,15 +95,22 @@ def counters() -> tuple[float, float]:
 
 
 def measured_in_turn(contenders: Mapping[str, Callable[[], None]], runs: int) -> dict[str, Cost]:
-    """The mean of so many runs of each, one after the other in turn: a machine that slows down slows all of them."""
+    """The median of so many runs of each, one after the other in turn: a machine that slows down slows all of them.
+
+    Commits are a mean: PostgreSQL tells of them late.
+    """
     for run in contenders.values():
         run()  # connections, prepared statements, imports
-    sums = dict.fromkeys(contenders, Cost(0, 0, 0, 0, 0))
+    seen: dict[str, list[Cost]] = {name: [] for name in contenders}
     for _ in range(runs):
         for name, run in contenders.items():
-            cost = _cost_of(run)
-            sums[name] = Cost(*(sum(pair) for pair in zip(sums[name], cost, strict=True)))
-    return {name: Cost(*(value / runs for value in total)) for name, total in sums.items()}
+            seen[name].append(_cost_of(run))
+    return {name: _middle(costs) for name, costs in seen.items()}
+
+
+def _middle(costs: list[Cost]) -> Cost:
+    middle = Cost(*(statistics.median(column) for column in zip(*costs, strict=True)))
+    return middle._replace(commits=statistics.mean(cost.commits for cost in costs))
 
 
 def _cost_of(run: Callable[[], None]) -> Cost:

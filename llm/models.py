@@ -211,7 +211,6 @@ class LedgerEntry(models.Model):
         verbose_name_plural = "ledger entries"
         indexes = [
             BrinIndex(fields=["at"], name="ledger_by_time"),  # rows are appended in its order
-            models.Index(fields=["api_key", "at"], name="ledger_of_key"),
             models.Index(fields=["task_id"], name="ledger_of_task"),
             GinIndex(fields=["ancestors"], name="ledger_of_parent", condition=~Q(ancestors=[])),
         ]

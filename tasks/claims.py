@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 from psycopg import sql
 
 from agents.models import Agent, AgentVersion
@@ -27,12 +27,12 @@ BELOW_LIMIT = sql.SQL(
 )
 
 
-CLAIMED = """
-SELECT {}, version.config, agent.slug, version.version FROM tasks_task AS task
-JOIN agents_agentversion AS version ON version.id = task.version_id
-JOIN agents_agent AS agent ON agent.id = version.agent_id
-WHERE task.id = %s
-"""
+# What a worker needs beside the task's own row, of a row called `moved` or `task`.
+OF_VERSION = (
+    "(SELECT config FROM agents_agentversion WHERE id = {row}.version_id)",
+    "(SELECT version FROM agents_agentversion WHERE id = {row}.version_id)",
+    "(SELECT slug FROM agents_agent WHERE id = {row}.agent_id)",
+)
 
 
 def claim(task_id: str, worker: str, *, alone: bool = False) -> Task | None:
@@ -42,33 +42,29 @@ def claim(task_id: str, worker: str, *, alone: bool = False) -> Task | None:
     rung again when a task of that agent ends.
     """
     trusted = () if alone else (INNOCENT,)
-    at_once = moves.apply(task_id, _change(worker, (FREE, UNLIMITED, *trusted))) is not None
-    if not at_once and not _claim_limited(task_id, worker, trusted):
-        return None
-    return claimed(task_id)
+    row = moves.apply(task_id, _change(worker, (FREE, UNLIMITED, *trusted)), _wanted("moved"))
+    row = row or _claim_limited(task_id, worker, trusted)
+    return _made(tuple(row.values())) if row else None
 
 
 def claimed(task_id: str) -> Task | None:
     """The task's row with its version and agent, as a worker needs them. One query."""
-    fields = _fields()
-    row = prepared.row(_statement(), [task_id])
-    if row is None:
-        return None
-    task = prepared.made(Task, fields, row[: len(fields)])
-    config, slug, number = row[len(fields) :]
+    row = prepared.row(f"SELECT {', '.join(_wanted('task'))} FROM tasks_task AS task WHERE id = %s", [task_id])  # noqa: S608
+    return _made(row) if row else None
+
+
+def _made(row: tuple[Any, ...]) -> Task:
+    task = prepared.made(Task, prepared.fields_of(Task), row[: -len(OF_VERSION)])
+    config, number, slug = row[-len(OF_VERSION) :]
     task.version = AgentVersion(id=task.version_id, agent_id=task.agent_id, version=number, config=json.loads(config))
     task.version.agent = task.agent = Agent(id=task.agent_id, slug=slug)
     return task
 
 
 @cache
-def _fields() -> tuple[models.Field[Any, Any], ...]:
-    return prepared.fields_of(Task)
-
-
-@cache
-def _statement() -> str:
-    return CLAIMED.format(", ".join(f"task.{field.column}" for field in _fields()))
+def _wanted(row: str) -> tuple[str, ...]:
+    columns = (str(field.column) for field in prepared.fields_of(Task))
+    return (*columns, *(expression.format(row=row) for expression in OF_VERSION))
 
 
 def is_suspect(task_id: str) -> bool:
@@ -76,19 +72,21 @@ def is_suspect(task_id: str) -> bool:
     return Task.objects.filter(id=task_id, status=Status.PENDING, takeovers__gte=SUSPECT_AFTER).exists()
 
 
-def _claim_limited(task_id: str, worker: str, trusted: tuple[sql.Composable, ...]) -> bool:
+def _claim_limited(
+    task_id: str, worker: str, trusted: tuple[sql.Composable, ...]
+) -> dict[str, Any] | None:
     """Claim under the lock of the agent, so that two claims at once cannot both be the last one allowed."""
     with transaction.atomic():
         limited = Task.objects.filter(id=task_id, status=Status.PENDING, max_concurrency__isnull=False)
         agent_id = limited.values_list("agent_id", flat=True).first()
         if agent_id is None:
-            return False
+            return None
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK_SPACE << 40 | agent_id])
-        claimed = moves.apply(task_id, _change(worker, (FREE, BELOW_LIMIT, *trusted))) is not None
-    if not claimed:
+        row = moves.apply(task_id, _change(worker, (FREE, BELOW_LIMIT, *trusted)), _wanted("moved"))
+    if row is None:
         bell.unmark([task_id])
-    return claimed
+    return row
 
 
 def _change(worker: str, conditions: tuple[sql.Composable, ...]) -> Change:

@@ -148,17 +148,20 @@ class Task(models.Model):
 class Step(models.Model):
     """One model call or one tool call of a task, journaled: `started` before it is made, its end after."""
 
-    # The statement that writes steps and events hangs on the task's row: the database need not look it up again.
-    task = models.ForeignKey(
-        Task, on_delete=models.CASCADE, related_name="steps", db_index=False, db_constraint=False
-    )
+    # First what never changes: a row that is rewritten is logged from its first changed column on. The statement that
+    # writes steps and events hangs on the task's row: the database need not look it up again.
     seq = models.IntegerField()
     kind = models.CharField(max_length=4, choices=StepKind)
     name = models.CharField(max_length=200)
-    status = models.CharField(max_length=8, choices=StepStatus, default=StepStatus.STARTED)
-    summary = models.CharField(max_length=200, blank=True, default="")
     call_id = models.CharField(max_length=200, blank=True, default="")  # of the tool request it answers
     input: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
+    started_at = models.DateTimeField()
+    task = models.ForeignKey(
+        Task, on_delete=models.CASCADE, related_name="steps", db_index=False, db_constraint=False
+    )
+    attempt = models.IntegerField()  # of the task, when this step was last started
+    status = models.CharField(max_length=8, choices=StepStatus, default=StepStatus.STARTED)
+    summary = models.CharField(max_length=200, blank=True, default="")
     output: models.JSONField[Any, Any] = models.JSONField(null=True, blank=True)
     error = models.TextField(null=True, blank=True)  # noqa: DJ001
     model = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001
@@ -167,10 +170,8 @@ class Step(models.Model):
     cost_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True, default=Decimal(0))
     attempts: models.JSONField[list[Any], list[Any]] = models.JSONField(default=list)
     simulated = models.BooleanField(default=False)
-    attempt = models.IntegerField()  # of the task, when this step was last started
-    repeat_allowed = models.BooleanField(default=False)  # a person said that an unknown call may be made again
-    started_at = models.DateTimeField()
     seconds = models.FloatField(null=True, blank=True)
+    repeat_allowed = models.BooleanField(default=False)  # a person said that an unknown call may be made again
 
     class Meta:
         ordering = ["task", "seq"]

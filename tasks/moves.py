@@ -25,7 +25,8 @@ LIVE = frozenset(Status) - FINAL
 NOBODY_ENDED_IT = "Its worker was lost, and the task ended before it was made again."
 
 FOUND = " SELECT {} FROM moved"
-# Every value is bound as text and cast here, so that PostgreSQL keeps one plan for each shape of the statement.
+# Every value is bound as text and cast here, so that PostgreSQL keeps one plan for each shape of the statement. Steps
+# are found by the bound task and number, not by those of `moved`: a join would be planned as a scan while they are few.
 MOVED = """
 WITH moved AS (
     UPDATE tasks_task SET last_seq = last_seq + {drawn}, updated_at = clock_timestamp(){assignments}
@@ -37,11 +38,11 @@ ENDED = """, ended{place} AS (
         status = %s, summary = %s, output = %s::jsonb, error = %s, model = %s, input_tokens = %s::bigint,
         output_tokens = %s::bigint, cost_usd = %s::numeric, attempts = %s::jsonb, simulated = %s::bool,
         seconds = %s::float
-    FROM moved WHERE step.task_id = moved.id AND step.seq = %s::int
+    FROM moved WHERE step.task_id = %s AND step.seq = %s::int
 )"""
 ABANDONED = """, abandoned AS (
     UPDATE tasks_step AS step SET status = 'unknown', error = %s FROM moved
-    WHERE step.task_id = moved.id AND step.status = 'started' AND step.seq <> ALL(%s::int[])
+    WHERE step.task_id = %s AND step.status = 'started' AND step.seq <> ALL(%s::int[])
 )"""
 STARTED = """, started{place} AS (
     INSERT INTO tasks_step (task_id, seq, kind, name, call_id, input, attempt, started_at, status, summary,
@@ -53,7 +54,7 @@ STARTED = """, started{place} AS (
 RESTARTED = """, started{place} AS (
     UPDATE tasks_step AS step SET status = 'started', attempt = moved.attempt, started_at = moved.updated_at,
         error = NULL, repeat_allowed = false
-    FROM moved WHERE step.task_id = moved.id AND step.seq = %s::int
+    FROM moved WHERE step.task_id = %s AND step.seq = %s::int
 )"""
 NOTED = """, noted AS (
     INSERT INTO tasks_event (task_id, seq, type, at, data)
@@ -207,19 +208,18 @@ def _values(task_id: str, change: Change, assign: Mapping[str, Any]) -> list[Any
     if change.attempt is not None:
         values.append(str(change.attempt))
     for ended in change.ended:
-        values += _values_of_end(ended)
+        values += [*_values_of_end(ended), task_id, str(ended.seq)]
     if change.to in FINAL:
-        values += [NOBODY_ENDED_IT, [ended.seq for ended in change.ended]]
+        values += [NOBODY_ENDED_IT, task_id, [ended.seq for ended in change.ended]]
     for begun in change.begun:
-        values += _values_of_start(begun)
+        values += [task_id, str(begun.seq)] if begun.again else _values_of_start(begun)
     for note in change.notes:
         values += [note.type.value, storable_json(note.data)]
     return values + ledger.values(change.charges)
 
 
 def _values_of_start(begun: Begun) -> list[Any]:
-    told = [] if begun.again else [begun.kind, begun.name, begun.call_id, _json(begun.input)]
-    return [str(begun.seq), *told]
+    return [str(begun.seq), begun.kind, begun.name, begun.call_id, _json(begun.input)]
 
 
 def _values_of_end(ended: Ended) -> list[Any]:
@@ -230,7 +230,7 @@ def _values_of_end(ended: Ended) -> list[Any]:
     attempts = "[]" if ended.attempts == () else _json(ended.attempts)
     return [
         ended.status, ended.summary, _json(ended.output), ended.error, ended.model, str(ended.input_tokens),
-        str(ended.output_tokens), ended.cost_usd, attempts, ended.simulated, str(ended.seconds), str(ended.seq),
+        str(ended.output_tokens), ended.cost_usd, attempts, ended.simulated, str(ended.seconds),
     ]  # fmt: skip
 
 

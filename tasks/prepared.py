@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import psycopg
@@ -32,6 +33,7 @@ def row(statement: str, values: Sequence[Any] | Mapping[str, Any]) -> Row | None
     return next(iter(rows(statement, values)), None)
 
 
+@cache
 def fields_of(model: type[models.Model], *without: str) -> tuple[models.Field[Any, Any], ...]:
     """The fields of a model that are columns, in their order."""
     return tuple(field for field in model._meta.concrete_fields if field.name not in without)

@@ -89,7 +89,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'ledger entries',
                 'ordering': ['-id'],
-                'indexes': [django.contrib.postgres.indexes.BrinIndex(fields=['at'], name='ledger_by_time'), models.Index(fields=['api_key', 'at'], name='ledger_of_key'), models.Index(fields=['task_id'], name='ledger_of_task'), django.contrib.postgres.indexes.GinIndex(condition=models.Q(('ancestors', []), _negated=True), fields=['ancestors'], name='ledger_of_parent')],
+                'indexes': [django.contrib.postgres.indexes.BrinIndex(fields=['at'], name='ledger_by_time'), models.Index(fields=['task_id'], name='ledger_of_task'), django.contrib.postgres.indexes.GinIndex(condition=models.Q(('ancestors', []), _negated=True), fields=['ancestors'], name='ledger_of_parent')],
             },
         ),
         migrations.CreateModel(
