@@ -232,6 +232,20 @@ def main() -> int:
     asked.add_argument("--calls", type=int, default=0)
     options = asked.parse_args()
     os.environ |= {"DJANGO_SETTINGS_MODULE": "opspawn_site.settings", "OPENAI_API_KEY": KEY}
+    from opspawn_site import testing
+
+    end = testing.start()  # Redis holds the circuits
+    try:
+        import django
+
+        django.setup()
+        measure(options)
+    finally:
+        end()
+    return 0
+
+
+def measure(options: argparse.Namespace) -> None:
     with server() as base:
         found: dict[str, Any] = {}
         if options.threads:
@@ -241,7 +255,6 @@ def main() -> int:
         if not found:
             found = by_transport(base, options.rounds)
     print(json.dumps(found) if options.json else table(found))
-    return 0
 
 
 def table(found: dict[str, Any]) -> str:

@@ -64,7 +64,10 @@ def player(
     if provider == "scripted":
         script = scripted.entries(name, chosen.provider_options)
         return lambda made, timeout: scripted.play(call, script, made, timeout, should_stop, on_delta)
-    from llm import direct, litellm_calls  # take seconds to import, and only a worker needs them
+    from llm import litellm_calls
+
+    litellm_calls.load()  # takes seconds, once, and only in a worker
+    from llm import direct  # imports parts of LiteLLM, which two threads must not import at once
 
     if spoken := direct.prepare(call, provider, on_delta):
         return lambda made, timeout: direct.send(spoken, timeout, should_stop)
