@@ -92,11 +92,16 @@ class Attendance:
         return reply
 
     def _put_off(self, later: Later) -> PutOff:
-        """What the attempts so far were billed is charged; what is held for the call is given back until it goes on."""
+        """What attempts were billed is charged, and what is held for the call given back, until it goes on.
+
+        Where none was made there is nothing to enter: the sweeper gives back what is held.
+        """
         costs = _costs(later.usage, later.attempts, later.simulated)
-        charge = self._purse.charge(
-            later.model, later.usage, self._journal.seq, outcome=PUT_OFF, simulated=later.simulated
-        )  # fmt: skip
+        charge = None
+        if _made(later.attempts) > _made(self._journal.tried()):
+            charge = self._purse.charge(
+                later.model, later.usage, self._journal.seq, outcome=PUT_OFF, simulated=later.simulated
+            )
         return PutOff(self._journal.seq, later, costs, charge)
 
     def act(self, request: ToolRequest, seconds_left: float) -> Observation:
