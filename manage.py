@@ -19,14 +19,18 @@ def main() -> int | None:
 
 
 def django(arguments: list[str]) -> int:
-    """Django's own commands. Without DATABASE_URL they talk to the fleet that runs in the default data folder."""
+    """Django's own commands. Without DATABASE_URL they talk to the fleet that runs in the data folder: the default one,
+    or that of `--data-dir D`, which stands before or after the command's own words.
+    """
     from opspawn_site.environment import SettingError, load_dotenv
     from opspawn_site.fleet.backing import adopt
     from opspawn_site.fleet.folder import REPOSITORY, DataFolder
 
+    arguments, place = without_data_dir(arguments)
+    folder = DataFolder(place)
     try:
         load_dotenv(REPOSITORY / ".env")
-        adopt(DataFolder())
+        adopt(folder)
         from django.core.management import execute_from_command_line
 
         execute_from_command_line(arguments)
@@ -36,10 +40,20 @@ def django(arguments: list[str]) -> int:
     except Exception as error:
         if not without_database(error):
             raise
-        print(f"error: {arguments[1]} needs a database, and no fleet runs in {DataFolder().path}: "
+        print(f"error: {arguments[1]} needs a database, and no fleet runs in {folder.path}: "
               "start one with ./opspawn up, or set DATABASE_URL", file=sys.stderr)  # fmt: skip
         return 1
     return 0
+
+
+def without_data_dir(arguments: list[str]) -> tuple[list[str], str | None]:
+    """The arguments without `--data-dir D` or `--data-dir=D`, and D."""
+    for place, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name == "--data-dir" and (equals or place + 1 < len(arguments)):
+            after = place + 1 if equals else place + 2
+            return arguments[:place] + arguments[after:], value if equals else arguments[place + 1]
+    return arguments, None
 
 
 def without_database(error: Exception) -> bool:

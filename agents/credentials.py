@@ -11,7 +11,7 @@ from agents.config import model_of, provider_of
 from agents.errors import CredentialInUse, FieldProblem, UnknownCredential
 from agents.models import AgentVersion
 from agents.strict import Problems, at, shown, storable
-from llm import advice
+from llm import advice, providers
 from llm.models import Provider
 
 
@@ -56,6 +56,8 @@ def advice_of(config: Mapping[str, Any]) -> list[str]:
     """What is worth saying of the model that the configuration calls. Queries when it names a credential."""
     row = Provider.objects.filter(label=config["credential"]).first() if config.get("credential") else None
     said = advice.of(model_of(config), own_server=bool(config.get("api_base") or (row and row.base_url)))
+    for model in config.get("fallback_models", ()):
+        said += advice.of(providers.resolve(model), own_server=bool(config.get("api_base")))
     if row is not None and not row.enabled:
         said.append(f"Credential {row.label!r} is disabled: tasks fail until it is enabled.")
     return said

@@ -13,7 +13,7 @@ from django.conf import settings
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from llm import admission, providers, tokens
-from llm.errors import Abandoned, BadOptions, Later, ModelError, ModelTimeout
+from llm.errors import Abandoned, BadOptions, Barred, Later, ModelError, ModelTimeout
 from llm.messages import Attempt, ModelCall, ModelSettings, Reply, Usage
 from llm.pause import pause
 
@@ -97,6 +97,8 @@ class Asking:
 
     def ask(self, chosen: ModelSettings, players: Players) -> Reply:
         """The attempts at one model. Raises ModelError, and Later when the next one is a long wait away."""
+        if reason := self.call.barred.get(chosen.model):
+            raise Barred(reason)
         play = players(chosen)
         if self.left() <= 0:
             raise ModelTimeout("no time is left for a model call")
@@ -127,7 +129,9 @@ class Asking:
                 used.append(error.usage.tokens)
                 self.usage += error.usage
                 self.failure = error
-                self.attempts.append(Attempt(started_at, time.monotonic() - started, str(error), chosen.model))
+                self.attempts.append(
+                    Attempt(started_at, time.monotonic() - started, str(error), chosen.model, code=error.outcome)
+                )
                 raise
             used.append(reply.usage.tokens)
             self.attempts.append(Attempt(started_at, time.monotonic() - started, None, chosen.model))

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from llm.messages import Attempt, Usage
 
+ABANDONED = "abandoned"  # of a call that was given up: no error of its model
+
 
 class ModelError(Exception):
     """The model call failed."""
@@ -17,6 +19,11 @@ class ModelError(Exception):
         self.attempts: tuple[Attempt, ...] = ()
         self.usage = Usage()  # what was billed although the call failed
         self.simulated = False
+
+    @property
+    def outcome(self) -> str:
+        """Its word in the ledger."""
+        return self.code
 
 
 class UnknownModel(ModelError):
@@ -117,8 +124,18 @@ class BudgetExceeded(ModelError):
     code = "budget_exceeded"
 
 
+class Barred(BudgetExceeded):
+    """A budget is in force, and nobody knows what the model costs."""
+
+    elsewhere = True
+
+
 class Abandoned(ModelError):
     """The call was given up because the task is to stop."""
+
+    @property
+    def outcome(self) -> str:
+        return ABANDONED
 
 
 class Later(Exception):

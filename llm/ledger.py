@@ -101,16 +101,20 @@ class Charge:
 
 def parts(charges: Sequence[Charge]) -> str:
     """What a statement with a `moved` has to contain to write these charges: without a budget only the entries."""
-    if any(charge.in_force for charge in charges):
-        return PAID_PARTS
-    return "".join(FREE_PART.format(place=place) for place in range(len(charges)))
+    paid, free = _sorted(charges)
+    return (PAID_PARTS if paid else "") + "".join(FREE_PART.format(place=place) for place in range(len(free)))
 
 
 def values(charges: Sequence[Charge]) -> list[Any]:
     """The values that `parts` binds, in their order."""
-    if any(charge.in_force for charge in charges):
-        return [json.dumps([asdict(charge) for charge in charges], separators=(",", ":"))]
-    return [value for charge in charges for value in _columns(charge)]
+    paid, free = _sorted(charges)
+    listed = [json.dumps([asdict(charge) for charge in paid], separators=(",", ":"))] if paid else []
+    return listed + [value for charge in free for value in _columns(charge)]
+
+
+def _sorted(charges: Sequence[Charge]) -> tuple[list[Charge], list[Charge]]:
+    """Those that accounts are looked at for, and those that are only entered."""
+    return [one for one in charges if one.in_force], [one for one in charges if not one.in_force]
 
 
 def charge(charges: Sequence[Charge]) -> None:

@@ -102,6 +102,7 @@ class Attempt:
 
     `wait_seconds` is what was waited after it before the next one, 0 when another model was asked at once, None after
     the last. `skipped` counts how often the model was passed over without being asked, `error` says why; 0 is a try.
+    `code` is the error's word in the ledger.
     """
 
     started_at: str
@@ -110,17 +111,18 @@ class Attempt:
     model: str = ""
     wait_seconds: float | None = None
     skipped: int = 0
+    code: str = ""
 
     def to_json(self) -> dict[str, Any]:
         wait = None if self.wait_seconds is None else round(self.wait_seconds, 3)
         shown = {"started_at": self.started_at, "seconds": round(self.seconds, 3), "error": self.error,
                  "model": self.model, "wait_seconds": wait}  # fmt: skip
-        return shown | ({"skipped": self.skipped} if self.skipped else {})
+        return shown | ({"skipped": self.skipped} if self.skipped else {}) | ({"code": self.code} if self.code else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Attempt:
         return cls(data["started_at"], data["seconds"], data["error"], data.get("model", ""),
-                   data.get("wait_seconds"), data.get("skipped", 0))  # fmt: skip
+                   data.get("wait_seconds"), data.get("skipped", 0), data.get("code", ""))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,9 @@ class ModelCall:
     `tried` is the number of attempts that earlier calls of the same task have made: the scripted model plays
     entry `tried` next. `seconds_left` caps the call and all its attempts. `output_schema` is the JSON Schema of the
     final answer, sent where `llm.abilities.answers_by_schema`. `fallbacks` are asked in order when the first model
-    cannot answer. `earlier` are attempts at this very call, made before it was put off: they count.
-    `may_repeat(billed)` is asked before another attempt, when those that failed were billed: is the money there?
+    cannot answer; those in `barred` are passed over, for the reason given there. `earlier` are attempts at this very
+    call, made before it was put off: they count. `may_repeat(billed)` is asked before another attempt, when those that
+    failed were billed: is the money there?
     """
 
     settings: ModelSettings
@@ -160,6 +163,7 @@ class ModelCall:
     output_schema: Mapping[str, Any] | None = None
     fallbacks: tuple[ModelSettings, ...] = ()
     earlier: tuple[Attempt, ...] = ()
+    barred: Mapping[str, str] = field(default_factory=dict)
     may_repeat: Callable[[Usage], bool] = lambda billed: True
 
 

@@ -95,7 +95,7 @@ class Price(models.Model):
     output_usd = dollars(verbose_name="output")
     cached_usd = dollars(verbose_name="read from the cache", null=True, blank=True)
     cache_write_usd = dollars(verbose_name="written to the cache", null=True, blank=True)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
@@ -113,7 +113,7 @@ class Budget(models.Model):
     period = models.CharField(max_length=8, choices=list(PERIODS.items()))
     limit_usd = dollars(verbose_name="limit")
     enabled = models.BooleanField(default=True)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:

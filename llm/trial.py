@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 import structlog
 from django.utils import timezone
 
-from llm import credentials, gateway, masking, price_map, providers
+from llm import credentials, gateway, ledger, masking, price_map, providers
+from llm.accounts import Payer
 from llm.errors import ModelError
-from llm.messages import Message, ModelCall, ModelSettings
+from llm.in_force import IN_FORCE
+from llm.ledger import Charge
+from llm.messages import Message, ModelCall, ModelSettings, Usage
 from llm.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -33,18 +36,28 @@ def run(label: str, model: str) -> Trial:
     """Call `provider/name` once with the row's key, within SECONDS, and keep what came of it in the row. Commits."""
     credentials.forget(label)  # a key that was replaced a moment ago is the one to be tried
     settings = ModelSettings(model, max_output_tokens=OUTPUT_TOKENS, credential=label)
-    started, error = time.monotonic(), ""
+    started, error, used, outcome = time.monotonic(), "", Usage(), "ok"
     try:
-        gateway.once(ModelCall(settings, (Message("user", "ping"),)), SECONDS)
+        used = gateway.once(ModelCall(settings, (Message("user", "ping"),)), SECONDS).usage
     except ModelError as failure:
-        error = str(failure)
+        error, used, outcome = str(failure), failure.usage, failure.outcome
     except Exception as failure:  # a job answers whatever LiteLLM's inside raises
         log.exception("trial_failed_unexpectedly", credential=label)
         error = f"an unexpected {type(failure).__name__}; the worker's log has the details"
     milliseconds = round((time.monotonic() - started) * 1000, 1)
     trial = Trial(not error, milliseconds, masking.mask(error), model, _now())
     Provider.objects.filter(label=label).update(last_test=asdict(trial))
+    _enter(model, used, outcome, milliseconds / 1000)
     return trial
+
+
+def _enter(model: str, used: Usage, outcome: str, seconds: float) -> None:
+    """In the ledger, as nobody's call: only the fleet's budgets are charged. A trial is not held back by them."""
+    if used.tokens:
+        in_force = IN_FORCE.touches([("fleet", "")])
+        ledger.charge([Charge.of(
+            Payer("", ""), model, used, attempt=0, step=0, outcome=outcome, seconds=seconds, in_force=in_force,
+        )])  # fmt: skip
 
 
 def model_for(provider: str) -> str:

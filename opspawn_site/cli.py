@@ -152,11 +152,12 @@ def apikey(options: argparse.Namespace) -> int:
     from tasks.models import DEFAULT_SCOPES
 
     try:
-        _, token = keys.issue(options.name, options.scope or DEFAULT_SCOPES)
+        key, token = keys.issue(options.name, options.scope or DEFAULT_SCOPES)
     except ValueError as error:
         raise FleetError(f"--scope: {error}") from None
     except DatabaseError as error:
         raise FleetError(f"the key was not made: {' '.join(str(error).split())}") from None
+    print(f"{key.name}: API key no. {key.pk}, shown this once", file=sys.stderr)  # standard output is the token alone
     print(token)
     return 0
 

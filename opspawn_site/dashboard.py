@@ -48,6 +48,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "any_agent": Agent.objects.exists(),
         "any_task": Task.objects.exists(),
         "default_agent": settings.DEFAULT_AGENT,
+        "keyless": not any(settings.PROVIDER_KEYS.values()),
         "workers": workers(),
     }
 

@@ -12,13 +12,14 @@ from agents.contract import Assembled, Observation, Run, Turn
 from agents.tools import registry
 from llm import gateway
 from llm.errors import Abandoned, Later, ModelError
+from llm.ledger import Charge
 from llm.messages import Attempt, ModelCall, Reply, ToolRequest, Usage
 from tasks.journal import Journal
 from tasks.leases import Held
 from tasks.live import VOICE, Speech
 from tasks.models import Task
 from tasks.parking import PutOff, Unsure
-from tasks.purse import Purse
+from tasks.purse import Made, Purse
 from tasks.replay import reply_of, summary_of_call, summary_of_reply
 from tasks.states import StepKind, StepStatus
 from tasks.stops import Released
@@ -86,7 +87,7 @@ class Attendance:
         self._journal.end(
             StepStatus.DONE, summary=summary_of_reply(reply), model=reply.model,
             output=_output_of(reply), **_costs(reply.usage, reply.attempts, reply.simulated),
-            charge=self._purse.charge(reply.model, reply.usage, self._journal.seq, simulated=reply.simulated),
+            charges=self._charges(Made(reply.model, reply.usage, reply.attempts, simulated=reply.simulated)),
         )  # fmt: skip
         self._purse.warn(reply.usage)
         return reply
@@ -97,12 +98,13 @@ class Attendance:
         Where none was made there is nothing to enter: the sweeper gives back what is held.
         """
         costs = _costs(later.usage, later.attempts, later.simulated)
-        charge = None
-        if _made(later.attempts) > _made(self._journal.tried()):
-            charge = self._purse.charge(
-                later.model, later.usage, self._journal.seq, outcome=PUT_OFF, simulated=later.simulated
-            )
-        return PutOff(self._journal.seq, later, costs, charge)
+        made = Made(later.model, later.usage, later.attempts, PUT_OFF, later.simulated)
+        return PutOff(self._journal.seq, later, costs, self._charges(made))
+
+    def _charges(self, made: Made) -> tuple[Charge, ...]:
+        """Of what was made now: attempts from before a wait are in the ledger already."""
+        now = made.attempts[len(self._journal.tried()) :]
+        return self._purse.charges(replace(made, attempts=now), self._journal.seq)
 
     def act(self, request: ToolRequest, seconds_left: float) -> Observation:
         """One tool call, or its recorded observation. Raises Stopped, and Unsure when only a person can tell."""
@@ -143,7 +145,8 @@ class Attendance:
             settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
             output_schema=self._agent.output_schema, earlier=self._journal.tried(), may_repeat=self._purse.covers,
-            fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._purse.fallbacks()),
+            fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._agent.fallbacks),
+            barred=self._purse.barred(),
         )  # fmt: skip
 
     def _attempt_seconds(self, seconds_left: float) -> float:
@@ -162,9 +165,8 @@ class Attendance:
         self._journal.end(
             StepStatus.FAILED, summary=str(error)[:200], error=str(error),
             **_costs(error.usage, error.attempts, error.simulated),
-            charge=self._purse.charge(
-                self._agent.settings.model, error.usage, self._journal.seq, outcome=error.code,
-                simulated=error.simulated,
+            charges=self._charges(
+                Made(self._agent.settings.model, error.usage, error.attempts, error.outcome, error.simulated)
             ),
         )  # fmt: skip
         self._purse.warn(error.usage)

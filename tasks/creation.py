@@ -7,6 +7,7 @@ from agents.models import Agent, AgentVersion
 from tasks import prepared
 from tasks.models import Task
 from tasks.moves import storable_json
+from tasks.states import EventType
 from tasks.submission import Submission
 
 FILLED_IN = ("created_at", "updated_at")  # by the database
@@ -16,7 +17,7 @@ WITH task AS (
     INSERT INTO tasks_task ({columns}) VALUES ({values}) RETURNING id, created_at, updated_at
 ), created AS (
     INSERT INTO tasks_event (task_id, seq, type, at, data)
-    SELECT id, 1, 'task.created', created_at, %s::jsonb FROM task
+    SELECT id, 1, %s, created_at, %s::jsonb FROM task
 )"""
 AFTER = """, after AS (
     INSERT INTO tasks_dependency (task_id, on_id) SELECT task.id, d FROM task, unnest(%s::text[]) AS d
@@ -42,7 +43,7 @@ def create(task: Task, submission: Submission) -> None:
     keyed = bool(submission.idempotency_key and submission.api_key)
     fields = prepared.fields_of(Task, *FILLED_IN)
     first = storable_json({"agent": task.version.agent.slug, "version": task.version.version})
-    values = [*prepared.stored(task, fields), first]
+    values = [*prepared.stored(task, fields), EventType.TASK_CREATED.value, first]
     if submission.depends_on:
         values.append(list(submission.depends_on))
     if keyed:

@@ -6,7 +6,7 @@ in the same order, and what is `done` is answered from the rows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -16,7 +16,8 @@ from psycopg import sql
 
 from llm.ledger import Charge
 from llm.messages import Attempt
-from tasks import cancelling, charges, moves
+from tasks import cancelling, moves
+from tasks.charges import write_alone
 from tasks.leases import LEASES, Held
 from tasks.models import Step, Task
 from tasks.moves import Begun, Change, Ended, Note
@@ -120,8 +121,8 @@ class Journal:
         self._opened_at = time.monotonic()
         self._held.progress_by = self._opened_at + progress_seconds
 
-    def end(self, status: StepStatus, *, charge: Charge | None = None, **fields: Any) -> None:
-        """Keep the end of the open step, and the charge of its call; both are committed with what comes next."""
+    def end(self, status: StepStatus, *, charges: Sequence[Charge] = (), **fields: Any) -> None:
+        """Keep the end of the open step, and the charges of its call; both are committed with what comes next."""
         begun = self._open
         if begun is None:
             raise RuntimeError("no step is open")
@@ -130,8 +131,7 @@ class Journal:
         self._open, self._held.progress_by = None, float("inf")
         self._ended.append(ended)
         self._notes.append(_note_of(begun, ended))
-        if charge is not None:
-            self._charges.append(replace(charge, seconds=seconds))
+        self._charges += charges
 
     def tell(self, note: Note) -> None:
         """Keep an event; it is committed with what comes next."""
@@ -181,8 +181,7 @@ class Journal:
             step = replace(step, seconds=round(time.monotonic() - self._opened_at, 3))
         self._open, self._held.progress_by = None, float("inf")
         self._ended.append(step)
-        if parked.charge is not None:
-            self._charges.append(replace(parked.charge, seconds=step.seconds))
+        self._charges += parked.charges
 
     def drop_values(self) -> None:
         """Keep that the steps ended, without what they brought and cost: PostgreSQL refused some of it."""
@@ -254,7 +253,7 @@ class Journal:
     def _fence(self, unsure: bool = False) -> NoReturn:
         """Drop what is not written. Only what was billed is kept, unless it may be in the ledger already."""
         if not unsure:
-            charges.write_alone(self._charges)
+            write_alone(self._charges)
         raise Fenced
 
     def _row(self) -> Step | None:

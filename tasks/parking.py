@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django.utils import timezone
@@ -23,7 +24,7 @@ class Parked(Exception):
     def __init__(self, message: str, step: Ended | None = None) -> None:
         super().__init__(message)
         self.step = step  # how the step under way ends; None when none was begun
-        self.charge: Charge | None = None  # of its call
+        self.charges: Sequence[Charge] = ()  # of its call
 
     def told(self) -> dict[str, Any]:
         """The data of the event `task.waiting`."""
@@ -57,11 +58,11 @@ class PutOff(Parked):
 
     waiting_on = WaitingOn.TIMER
 
-    def __init__(self, seq: int, later: Later, costs: dict[str, Any], charge: Charge | None = None) -> None:
+    def __init__(self, seq: int, later: Later, costs: dict[str, Any], charges: Sequence[Charge] = ()) -> None:
         reason = str(later)
         step = Ended(seq, StepStatus.FAILED.value, error=reason, summary=one_line(f"put off: {reason}"), **costs)
         super().__init__(reason, step)
-        self.seconds, self.model, self.charge = later.seconds, later.model, charge
+        self.seconds, self.model, self.charges = later.seconds, later.model, charges
 
     def told(self) -> dict[str, Any]:
         """`until` by this machine's clock; the task's `wake_at`, by PostgreSQL's, is what counts."""

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import TypeVar
@@ -20,7 +21,7 @@ from llm.budget import Granted, Offer, Refused, Unpriced, dearest
 from llm.errors import BudgetExceeded
 from llm.in_force import IN_FORCE
 from llm.ledger import Charge
-from llm.messages import ModelSettings, Usage
+from llm.messages import Attempt, ModelSettings, Usage
 from tasks.journal import Journal
 from tasks.leases import Held
 from tasks.models import Task
@@ -45,6 +46,17 @@ ORDER BY depth
 """
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A call that has ended: its model, what all its attempts used, and how it went (`ok`, or an error's word)."""
+
+    model: str
+    usage: Usage
+    attempts: Sequence[Attempt]
+    outcome: str = "ok"
+    simulated: bool = False
 
 
 class Purse:
@@ -74,9 +86,12 @@ class Purse:
         self.warn(Usage())
         return verdict.output_tokens if verdict.lines else turn.max_output_tokens
 
-    def fallbacks(self) -> tuple[ModelSettings, ...]:
-        """The models that may be asked after the first: with a budget in force, those whose price is known."""
-        return tuple(one for one in self._agent.fallbacks if not self._in_force() or offers.is_priced(one))
+    def barred(self) -> dict[str, str]:
+        """The fallback models that are not to be asked while a budget is in force: nobody knows what they cost."""
+        return {one.model: str(Unpriced(one.model)) for one in self._agent.fallbacks if not self._may_ask(one)}
+
+    def _may_ask(self, chosen: ModelSettings) -> bool:
+        return not self._in_force() or offers.is_priced(chosen)
 
     def covers(self, billed: Usage) -> bool:
         """Whether another attempt may be made after attempts that were billed so much; holds what it may cost."""
@@ -93,17 +108,31 @@ class Purse:
         self._held_usd += more if fits else 0
         return fits
 
-    def charge(self, model: str, usage: Usage, step: int, *, outcome: str = "ok", simulated: bool = False) -> Charge:
-        """The call for the ledger; what it cost is told to the budgets' accounts with it. `warn` comes after it."""
+    def charges(self, made: Made, step: int) -> tuple[Charge, ...]:
+        """The call for the ledger; what it cost is told to the budgets' accounts with it. `warn` comes after it.
+
+        Models that were asked in vain before the one that `made` is of have an entry each, without a cost; a call that
+        was never sent has none.
+        """
+        tried = {attempt.model: attempt for attempt in made.attempts if not attempt.skipped}
+        if not tried and not made.usage.tokens:
+            return ()
         in_force = bool(self._granted.lines) or self._in_force()
-        return Charge.of(
-            self._payer, model, usage, attempt=self._held.attempt, step=step, outcome=outcome, simulated=simulated,
-            in_force=in_force,
+        about = {"attempt": self._held.attempt, "step": step, "simulated": made.simulated}
+        last = tried.pop(made.model, None)
+        own = Charge.of(
+            self._payer, made.model, made.usage, outcome=made.outcome, seconds=last.seconds if last else 0.0,
+            in_force=in_force, **about,
         )  # fmt: skip
+        others = (
+            Charge.of(self._payer, one.model, Usage(), outcome=one.code, seconds=one.seconds, **about)
+            for one in tried.values()
+        )
+        return (own, *others)
 
     def _offer(self, turn: Turn) -> Offer:
         """For one attempt at whichever of the call's models is the dearest. Raises BudgetExceeded."""
-        models = (self._agent.settings, *self.fallbacks())
+        models = (self._agent.settings, *filter(self._may_ask, self._agent.fallbacks))
         made = [offers.offer_of(one, turn.messages, turn.tools, turn.max_output_tokens) for one in models]
         if isinstance(made[0], Unpriced):
             raise BudgetExceeded(str(made[0]))

@@ -30,7 +30,8 @@ def resolve(task_id: str, how: str, *, by: str, result: Any = None) -> Task:
     task = _waiting(task_id)
     step = task.steps.filter(status=StepStatus.UNKNOWN).order_by("-seq").first()
     if task.waiting_on != WaitingOn.INPUT or step is None:
-        raise WrongKind(f"The task waits for {task.get_waiting_on_display()}, not for the outcome of a step.")
+        awaited = str(task.get_waiting_on_display()).lower()
+        raise WrongKind(f"The task waits for {awaited}, not for the outcome of a step.")
     if how == "stop":
         return cancel(task_id, by=by)
     happened = how == "happened"

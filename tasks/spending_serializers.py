@@ -83,7 +83,8 @@ def owner_problem(scope: str, owner: str) -> tuple[str, str] | None:
     well_formed = scope != "api_key" or ID.match(owner)
     if well_formed and model._default_manager.filter(**{field: owner}).exists():
         return None
-    return f"unknown_{scope}", f"There is no {SCOPES[scope][0].lower()}{SCOPES[scope][1:]} {owner!r}."
+    name = SCOPES[scope] if scope == "api_key" else SCOPES[scope].lower()
+    return f"unknown_{scope}", f"There is no {name} {owner!r}."
 
 
 class BudgetPatchSerializer(StrictSerializer):

@@ -26,7 +26,7 @@ FIGURES = (
 # `percentile_cont` sorts each group; all of it reads one range of the index by time, or of one key's.
 USAGE = """
 SELECT * FROM (
-    SELECT {keys} count(*) AS calls, count(*) FILTER (WHERE outcome <> 'ok') AS errors,
+    SELECT {keys} count(*) AS calls, count(*) FILTER (WHERE outcome NOT IN ('ok', 'abandoned')) AS errors,
         coalesce(sum(input_tokens), 0)::bigint AS input_tokens,
         coalesce(sum(output_tokens), 0)::bigint AS output_tokens,
         coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens, sum(cost_usd) AS cost_usd,

@@ -27,13 +27,20 @@ class ApiKeyAdmin(ConsoleAdmin):
     """Keys are made here, shown once and revoked; a key is never changed or deleted."""
 
     form = ApiKeyForm
-    list_display = ("name", "shown_prefix", "shown_scopes", "state", "created_at", "expires_at", "last_used_at")
+    list_display = (
+        "name", "number", "shown_prefix", "shown_scopes", "state", "created_at", "expires_at", "last_used_at",
+    )  # fmt: skip
     search_fields = ("name", "prefix")
     sortable_by = ()
     fields = ("name", "scopes", "expires_at")
     actions = ("revoke_selected",)
     actions_detail = ("revoke_this",)
     empty_words = "Add a key for each program that calls the API, so that each can be revoked by itself."
+
+    @display(description="No.")
+    def number(self, key: ApiKey) -> int:
+        """As budgets and usage name it."""
+        return int(key.pk)
 
     @display(description="Starts with")
     def shown_prefix(self, key: ApiKey) -> str:

@@ -30,7 +30,7 @@ from tasks.journal import Fenced, Journal
 from tasks.leases import Leases
 from tasks.models import Event, Step, Task
 from tasks.moves import Note
-from tasks.purse import Purse
+from tasks.purse import Made, Purse
 from tasks.states import EventType, Status, StepStatus
 from tasks.tests.clients import Consumer, pointers
 from tasks.tests.test_leases import events_of, expire
@@ -346,7 +346,8 @@ def test_a_worker_that_lost_its_task_still_enters_what_was_billed() -> None:
     journal.begin("llm", "scripted/list", {}, progress_seconds=9)
     Task.objects.filter(id=task.id).update(attempt=2)
     usage = Usage(10, 100, Decimal("0.1"))
-    journal.end(StepStatus.DONE, charge=purse.charge("scripted/list", usage, 1))
+    made = Made("scripted/list", usage, ())
+    journal.end(StepStatus.DONE, charges=purse.charges(made, 1))
     with pytest.raises(Fenced):
         journal.finish(Status.FAILED, note=Note(EventType.TASK_FAILED), error_code="timeout", error_message="?")
     assert LedgerEntry.objects.get().cost_usd == Decimal("0.1")

@@ -110,5 +110,9 @@ def test_under_a_budget_a_fallback_without_a_price_is_not_asked(settings: Any, m
         task = run(submit(agent(first, second, settings)))
 
     assert (task.status, task.error_code) == ("failed", "provider_error")
+    assert f"the price of '{SECOND}' is not known" in (task.error_message or "")
+    asked, passed_over = Step.objects.get(task=task).attempts
+    assert (asked["model"], passed_over["model"], passed_over["skipped"]) == (FIRST, SECOND, 1)
+    assert "configure it under Prices" in passed_over["error"]
     assert (len(first.requests), second.requests) == (1, [])
     assert (spent(), Account.objects.get().reserved_usd) == (0, 0)

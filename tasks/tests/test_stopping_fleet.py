@@ -97,8 +97,8 @@ def test_a_hung_model_server_cannot_hold_a_task_past_its_time(worker: Worker) ->
 
 def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(worker: Worker) -> None:
     loaded()
-    with OpenAIServer([error(429, retry_after="60")]) as server:
-        task = ended(submit(stuck_at(server), limits={"timeout_seconds": 20}))
+    with OpenAIServer([error(429, retry_after="4")]) as server:
+        task = ended(submit(stuck_at(server), limits={"timeout_seconds": 3}))
     assert (task.status, task.error_code) == ("failed", "rate_limited")
     assert len(server.requests) == 1
 

@@ -247,7 +247,7 @@ def test_why_names_the_provider_and_until_when_it_is_left_alone(serve: Any) -> N
     assert f"It leaves openai alone until {task.wake_at:%Y-%m-%d %H:%M:%S} UTC" in reason["text"]
     assert "slow down" in reason["text"]
     shown = api.get(f"/tasks/{task.id}/steps/").json()["data"][0]["attempts"]
-    assert set(shown[0]) == {"started_at", "seconds", "error", "model", "wait_seconds"}
+    assert set(shown[0]) == {"started_at", "seconds", "error", "model", "wait_seconds", "code"}
 
 
 def test_why_of_a_timer_that_no_provider_set_speaks_of_a_time() -> None:
