@@ -137,7 +137,8 @@ class Attendance:
         return ModelCall(
             settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
-            output_schema=self._agent.output_schema, earlier=self._journal.tried(), may_repeat=self._purse.covers,
+            output_schema=turn.output_schema, words_only=turn.words_only,
+            earlier=self._journal.tried(), may_repeat=self._purse.covers,
             fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._purse.fallbacks()),
         )  # fmt: skip
 

@@ -52,5 +52,7 @@ def a_run(*replies: Any, name: str = "native", **about: Any) -> tuple[Run, World
     world = World(list(replies), seconds=[600.0])
     limits = Limits(**about.pop("limits", {}))
     doors = {"ask": world.ask, "act": world.act, "seconds_left": world.seconds_left, "check": world.check}
-    run = Run(planner=planner(name), opening=(Message("user", "hello"),), tools=(), limits=limits, **doors | about)
+    tools = about.pop("tools", ())
+    opening = (Message("user", "hello"),)
+    run = Run(planner=planner(name, tools), opening=opening, tools=tools, limits=limits, **doors | about)
     return run, world

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from agents.contract import Answer, AskModel, Observation, ToolUse, Unplannable
-from agents.planners import PLANNERS, planner
+from agents.planners import BUILT_IN, planner
 from agents.planners.native import NUDGE, NUDGE_CUT
 from llm.messages import Message, Reply, ToolRequest
 
@@ -90,4 +90,4 @@ def test_the_placeholder_planner_answers_with_a_label_and_the_goal(content, goal
 
 
 def test_a_planner_is_made_anew_for_each_run():
-    assert all(planner(name) is not planner(name) for name in PLANNERS)
+    assert all(planner(name) is not planner(name) for name in BUILT_IN)
