@@ -45,6 +45,21 @@ def found(group: str) -> tuple[Added, ...]:
     return tuple(sorted(listed, key=lambda one: (one.name, one.package)))
 
 
+@cache
+def claims(group: str, taken: frozenset[str]) -> dict[str, Added | Refused]:
+    """Who has each name in the group; a name that is taken, or that several packages give, is refused, and logged."""
+    return {added.name: _claim(added, taken) for added in found(group)}
+
+
+def _claim(added: Added, taken: frozenset[str]) -> Added | Refused:
+    if added.name in taken:
+        return refuse(added, f"the name {added.name!r} is Opspawn's own; give it another one")
+    others = [other.package for other in found(added.group) if other.name == added.name and other != added]
+    if others:
+        return refuse(added, f"{', '.join(others)} gives the name {added.name!r} too; uninstall one of them")
+    return added
+
+
 def entry(added: Added) -> Any:
     """What the entry point names. Raises Refused, and remembers it, when it cannot be imported."""
     for point in entry_points(group=added.group, name=added.name):
@@ -72,4 +87,5 @@ def refused() -> Iterable[tuple[Added, str]]:
 def forget() -> None:
     """Look at what is installed anew."""
     found.cache_clear()
+    claims.cache_clear()
     _refused.clear()

@@ -17,6 +17,7 @@ BUILT_IN: dict[str, type[Planner]] = {
     "placeholder": PlaceholderPlanner,
 }
 DEFAULT_PLANNER = "native"
+OWN_NAMES = frozenset(BUILT_IN)
 
 
 class UnknownPlanner(Exception):
@@ -29,15 +30,13 @@ class UnusablePlanner(Exception):
 
 def names() -> list[str]:
     """Every planner, those of installed packages last; whether these can be loaded shows when they are used."""
-    return list(dict.fromkeys([*BUILT_IN, *added.names()]))
+    return [*BUILT_IN, *added.names(OWN_NAMES)]
 
 
 def class_of(name: str) -> type[Planner]:
     """A planner by name. Raises UnknownPlanner and UnusablePlanner."""
-    if name in BUILT_IN:
-        return BUILT_IN[name]
     try:
-        kind = added.load(name, BUILT_IN)
+        kind = BUILT_IN.get(name) or added.load(name, OWN_NAMES)
     except Refused as error:
         raise UnusablePlanner(str(error)) from None
     if kind is None:

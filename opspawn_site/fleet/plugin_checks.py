@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from opspawn_site.fleet.doctor import Check
 
@@ -12,11 +13,9 @@ def look() -> Iterator[Check]:
     from agents.tools.registry import REGISTRY
 
     REGISTRY.names()
-    for added in plugins.found(plugins.PLANNERS):
-        try:
-            planners.class_of(added.name)
-        except planners.UnusablePlanner:
-            continue  # it is among the refused
+    for name in planners.names():
+        with suppress(planners.UnusablePlanner):  # it is among the refused
+            planners.class_of(name)
     problems = dict(plugins.refused())
     for added, reason in problems.items():
         cure = f"repair or uninstall {added.package.split(' ')[0]}, and restart the fleet"
