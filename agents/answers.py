@@ -23,6 +23,7 @@ MOST_STEPS = 1_000_000  # two or three seconds at worst
 STEPS_OF_A_REFERENCE = 5  # following one takes longer than any other keyword
 MOST_TOLD = 10
 DETAIL_CHARS = 200
+UNFIT = "Your answer does not fit the JSON Schema it has to fit:"
 
 _FENCE = re.compile(r"^[ \t]*(`{3,})[ \t]*[\w+-]*[ \t]*\r?\n(.*?)^[ \t]*\1[ \t]*$", re.S | re.M)
 _left: ContextVar[list[int]] = ContextVar("steps left")
@@ -83,10 +84,15 @@ def read(text: str) -> Any:
         raise first from None
 
 
+def is_repair(message: Message) -> bool:
+    """Whether it is the repair turn."""
+    return isinstance(message.content, str) and message.content.startswith(UNFIT)
+
+
 def repair(problems: tuple[str, ...]) -> Message:
     """The one repair turn: what was wrong, by pointer."""
     listed = "\n".join(f"- {problem}" for problem in problems)
-    return Message("user", f"Your answer does not fit the JSON Schema it has to fit:\n{listed}\n"
+    return Message("user", f"{UNFIT}\n{listed}\n"
                    "Answer again with one JSON value that does, and nothing else.")  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A version's configuration, a task's overrides and its input, put together into an agent ready to run."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from llm import providers
 from llm.errors import UnknownModel
 from llm.messages import ModelSettings, ToolSpec
 
+log = logging.getLogger(__name__)
+
 
 def assemble(
     slug: str,
@@ -27,23 +30,21 @@ def assemble(
 
     All four were checked when they were accepted. Raises AgentInvalid for what is no longer there, naming it.
     """
-    name = overrides.get("planner") or config.get("planner") or planners.DEFAULT_PLANNER
     first = _settings(slug, config, overrides)
+    kind = _planner(slug, overrides.get("planner") or config.get("planner") or planners.DEFAULT_PLANNER)
+    tools = _tools(slug, config.get("tools", ())) if kind.asks_model else ()
+    schema = {**config, **overrides}.get("output_schema") if kind.asks_model else None  # else nobody could be told it
+    planner, told = _made(slug, kind, tools, schema)
+    first = replace(first, stop_if_known=kind.stop)
     return Assembled(
-        planner=_planner(slug, name),
-        opening=opening.messages(config.get("instructions", ""), input_data),
+        planner=planner,
+        opening=opening.messages("\n\n".join(filter(str.strip, (config.get("instructions", ""), told))), input_data),
         settings=first,
-        tools=_tools(slug, config.get("tools", ())) if name in planners.CALLS_TOOLS_NATIVELY else (),
+        tools=tools,
         limits=changes.tightest(config.get("limits", {}), overrides.get("limits", {}), limits),
         fallbacks=_fallbacks(first, config, overrides),
-        output_schema=_output_schema(name, config, overrides),
+        output_schema=schema,
     )
-
-
-def _output_schema(
-    planner: str, config: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
-    return None if planner in planners.ANSWERS_WITHOUT_A_MODEL else {**config, **overrides}.get("output_schema")
 
 
 def _fallbacks(
@@ -65,12 +66,24 @@ def _for(first: ModelSettings, model: str) -> ModelSettings:
     return replace(first, model=model, api_base="", provider_options={}, credential="")
 
 
-def _planner(slug: str, name: str) -> Planner:
+def _planner(slug: str, name: str) -> type[Planner]:
     try:
-        return planners.planner(name)
-    except KeyError:
-        known = ", ".join(planners.PLANNERS)
-        raise AgentInvalid(f"Agent {slug!r}: there is no planner {name!r}; there are {known}.") from None
+        return planners.class_of(name)
+    except (planners.UnknownPlanner, planners.UnusablePlanner) as error:
+        raise AgentInvalid(f"Agent {slug!r}: {error}.") from None
+
+
+def _made(
+    slug: str, kind: type[Planner], tools: tuple[ToolSpec, ...], schema: Mapping[str, Any] | None
+) -> tuple[Planner, str]:
+    """The planner, and what it tells the model first."""
+    try:
+        planner = kind(tools)
+        return planner, planner.brief(schema)
+    except Exception as error:  # of a package that adds a planner
+        log.exception("planner %s cannot be made", kind.__name__)
+        told = f"its planner {kind.__name__} cannot be made ({type(error).__name__}: {error})"
+        raise AgentInvalid(f"Agent {slug!r}: {told}.") from None
 
 
 def _tools(slug: str, wanted: Any) -> tuple[ToolSpec, ...]:

@@ -9,10 +9,9 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from agents import opening
+from agents import opening, planners
 from agents.errors import FieldProblem
 from agents.overrides import measure
-from agents.planners import PLANNERS
 from agents.schemas import schema_rule
 from agents.strict import (
     Problems,
@@ -60,6 +59,23 @@ def _tool_name() -> Rule:
     return Rule(words.schema, check)
 
 
+def _planner_name() -> Rule:
+    """A planner of the house, or one that an installed package adds: that one is loaded to see whether it can be."""
+    built_in = list(planners.BUILT_IN)
+
+    def check(value: Any, pointer: str) -> Problems:
+        try:
+            planners.class_of(value if isinstance(value, str) else "")
+        except planners.UnknownPlanner:
+            detail = f"{shown(value)} is not known; use {' or '.join(planners.names())}."
+            return [FieldProblem(pointer, "unknown_value", detail)]
+        except planners.UnusablePlanner as error:
+            return [FieldProblem(pointer, "unusable_planner", f"{error}.")]
+        return []
+
+    return Rule({"anyOf": [{"type": "string", "enum": built_in}, {"type": "string"}]}, check)
+
+
 def web_address() -> Rule:
     words = text(1, 2000, "leave the key out for the provider's own address")
 
@@ -93,7 +109,7 @@ LIMITS = {
 _MODEL = text(1, 200, "name a model such as openai/gpt-4o-mini, or leave the key out")
 _FORMAT = table({"type": choice(("text", "json_object", "json_schema")), "json_schema": anything()}, ("type",))
 _SHARED = {
-    "planner": choice(PLANNERS),
+    "planner": _planner_name(),
     "temperature": number(0, 2),
     "max_output_tokens": whole(1, MOST),
     "limits": table(LIMITS),

@@ -6,10 +6,11 @@ answered before.
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from llm.messages import Message, ModelSettings, Reply, ToolRequest, ToolSpec
 
@@ -33,9 +34,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """The planner wants a model call on this conversation. `nudge` is added to it first (a repair turn)."""
+    """The planner wants a model call on this conversation, `nudge` added to it first.
+
+    With `words_only` the reply is to be words, not the answer: no tool may be called and no schema binds it.
+    """
 
     nudge: Message | None = None
+    words_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +68,36 @@ class Unplannable:
 Decision = AskModel | ToolUse | Answer | Unplannable
 
 
-class Planner(Protocol):
-    """Decides the next move from the conversation alone: a pure function, the same after a takeover."""
+class Planner(ABC):
+    """Decides the next move from the conversation alone: pure functions, the same after a takeover.
 
+    Made anew for each run, with the tools that its agent has. Whatever it keeps is lost with its worker: what it has
+    to know stands in the conversation.
+    """
+
+    asks_model: ClassVar[bool] = True
+    in_words: ClassVar[bool] = False  # `brief` tells the model its tools and the schema, not the provider's own means
+    stop: ClassVar[tuple[str, ...]] = ()  # sequences that end a reply, where the model knows such
+
+    def __init__(self, tools: tuple[ToolSpec, ...] = ()) -> None:
+        self.tools = tools
+        self.names = frozenset(tool.name for tool in tools)
+
+    def brief(self, output_schema: Mapping[str, Any] | None) -> str:
+        """What follows the agent's own instructions."""
+        return ""
+
+    @abstractmethod
     def decide(self, conversation: tuple[Message, ...], reply: Reply | None) -> Decision:
         """`reply` is the model's last reply when the conversation ends with it, else None."""
-        ...
+
+    def remember(self, conversation: tuple[Message, ...], reply: Reply) -> Message:
+        """The reply as the conversation goes on with it; `conversation` ends before it."""
+        return reply.message()
 
     def observe(self, request: ToolRequest, observation: Observation) -> Message:
         """The message that tells the model what its tool call brought."""
-        ...
+        return Message("tool", observation.text, tool_call_id=request.id, failed=observation.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +132,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One model call as the loop wants it. `fresh` are the messages that no step has journaled yet."""
+    """One model call as the loop wants it. `fresh` are the messages that no step has journaled yet.
+
+    `tools` are offered by the provider's means, and not to be called in a turn of `words_only`; `output_schema` binds
+    the reply.
+    """
 
     messages: tuple[Message, ...]
     fresh: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     max_output_tokens: int | None
     seconds_left: float
+    words_only: bool = False
+    output_schema: Mapping[str, Any] | None = None
 
 
 Ask = Callable[[Turn], Reply]

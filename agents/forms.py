@@ -15,10 +15,10 @@ from unfold.widgets import (
 )
 
 from agents import config as configuration
-from agents import credentials
+from agents import credentials, planners
 from agents.form_fields import JSONObject, Lines, LongText, ToolBoxes, number, whole
 from agents.models import Agent
-from agents.planners import DEFAULT_PLANNER, PLANNERS
+from agents.planners import DEFAULT_PLANNER
 from agents.tools.registry import REGISTRY
 from llm.models import Provider
 
@@ -58,7 +58,7 @@ class AgentForm(forms.ModelForm):
     instructions = LongText(10, help_text="The system prompt.")
     planner = forms.ChoiceField(
         required=False, widget=UnfoldAdminSelectWidget,
-        choices=[("", f"the default ({DEFAULT_PLANNER})"), *((name, name) for name in PLANNERS)],
+        choices=lambda: [("", f"the default ({DEFAULT_PLANNER})"), *((name, name) for name in planners.names())],
     )  # fmt: skip
     temperature = number("0 to 2; empty leaves the provider's default.")
     top_p = number()

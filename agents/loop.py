@@ -20,6 +20,7 @@ class Progress:
 
     conversation: list[Message]
     fresh: list[Message]
+    said: list[Message]  # the conversation as it is sent
     reply: Reply | None = None
     pending: deque[ToolRequest] = field(default_factory=deque)
     steps: int = 0
@@ -27,19 +28,26 @@ class Progress:
     tokens: int = 0
     repaired: bool = False  # an answer that did not fit the schema has had its repair turn
 
-    def replied(self, reply: Reply) -> None:
-        self.conversation.append(reply.message())
+    def replied(self, reply: Reply, message: Message) -> None:
+        self.add(message)
         self.fresh, self.reply = [], reply
         self.tokens += reply.usage.tokens
 
     def observed(self, message: Message) -> None:
-        self.conversation.append(message)
+        self.add(message)
         self.reply = None
+
+    def add(self, message: Message) -> None:
+        """An assistant message that says nothing stays in the journal; it is not sent, since providers refuse it."""
+        self.conversation.append(message)
+        if not _says_nothing(message):
+            self.said.append(message)
 
 
 def run(run: Run) -> Outcome:
     """Play a run to its end. Raises only what `run.check` raises, and what a door raises by mistake."""
-    progress = Progress(list(run.opening), list(run.opening))
+    said = [message for message in run.opening if not _says_nothing(message)]
+    progress = Progress(list(run.opening), list(run.opening), said)
     while True:
         run.check()
         outcome = _spent(run, progress) or _move(run, progress)
@@ -56,7 +64,7 @@ def _move(run: Run, progress: Progress) -> Outcome | None:
         if isinstance(decision, Unplannable):
             return Outcome.failed(decision.error_code, decision.detail)
         if isinstance(decision, AskModel):
-            return _ask(run, progress, decision.nudge)
+            return _ask(run, progress, decision)
         progress.pending.extend(decision.requests)
     return _act(run, progress)
 
@@ -72,23 +80,23 @@ def _answered(run: Run, progress: Progress, text: str) -> Outcome | None:
         return Outcome.failed("output_invalid", "The answer does not fit output_schema, also after a repair turn: "
                               f"{'; '.join(judged.problems)}.")  # fmt: skip
     progress.repaired = True
-    return _ask(run, progress, repair(judged.problems))
+    return _ask(run, progress, AskModel(repair(judged.problems)))
 
 
-def _ask(run: Run, progress: Progress, nudge: Message | None) -> Outcome | None:
-    if nudge is not None:
-        progress.conversation.append(nudge)
-        progress.fresh.append(nudge)
+def _ask(run: Run, progress: Progress, wanted: AskModel) -> Outcome | None:
+    if wanted.nudge is not None:
+        progress.add(wanted.nudge)
+        progress.fresh.append(wanted.nudge)
     if full := _no_step_left(run, progress):
         return full
     progress.steps += 1
     try:
-        reply = run.ask(_turn(run, progress))
+        reply = run.ask(_turn(run, progress, wanted.words_only))
     except ModelError as error:
         if run.seconds_left() <= 0:
             return _out_of_time(run, f" during a model call ({error})")
         return Outcome.failed(error.code, str(error))
-    progress.replied(reply)
+    progress.replied(reply, run.planner.remember(tuple(progress.conversation), reply))
     return None
 
 
@@ -103,13 +111,15 @@ def _act(run: Run, progress: Progress) -> Outcome | None:
     return None
 
 
-def _turn(run: Run, progress: Progress) -> Turn:
+def _turn(run: Run, progress: Progress, words_only: bool) -> Turn:
     most = [run.max_output_tokens] if run.max_output_tokens is not None else []
     if run.limits.max_tokens is not None:
         most.append(run.limits.max_tokens - progress.tokens)
-    # A provider refuses an assistant message that says nothing; the journal keeps it, the next call goes without.
-    said = tuple(message for message in progress.conversation if not _says_nothing(message))
-    return Turn(said, tuple(progress.fresh), run.tools, min(most, default=None), run.seconds_left())
+    in_words = run.planner.in_words
+    return Turn(
+        tuple(progress.said), tuple(progress.fresh), () if in_words else run.tools, min(most, default=None),
+        run.seconds_left(), words_only, None if in_words or words_only else run.output_schema,
+    )  # fmt: skip
 
 
 def _says_nothing(message: Message) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from llm import price_map, providers
@@ -59,6 +60,20 @@ def answers_by_schema(call: ModelCall) -> bool:
     if provider == "anthropic" and call.tools and not said.get("supports_native_structured_output"):
         return False
     return bool(said.get("supports_response_schema"))
+
+
+@lru_cache(maxsize=1024)
+def takes(parameter: str, model: str) -> bool:
+    """Whether the model takes OpenAI's parameter of that name, by LiteLLM, which is imported: only for workers.
+
+    OpenAI's reasoning models refuse `stop`: https://platform.openai.com/docs/api-reference/chat/create
+    """
+    from litellm import get_supported_openai_params
+
+    provider, name = providers.split(model)
+    if parameter == "stop" and "openai" in model.split("/")[:2] and (known(model) or {}).get("supports_reasoning"):
+        return False
+    return parameter in (get_supported_openai_params(name, custom_llm_provider=provider) or ())
 
 
 def known(model: str) -> Mapping[str, Any] | None:

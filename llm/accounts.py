@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import psycopg
-from django.db import connection
-
+from llm import prepared
 from llm.budget import WARN_AT, Granted, Line, Offer, Refused, tightest
 
 STARTS = (
@@ -208,54 +206,45 @@ def extend(payer: Payer, amount_usd: Decimal, *, attempt: int, step: int) -> boo
     Commits.
     """
     values = {"task_id": payer.task_id, "attempt": attempt, "step": step, "amount_usd": amount_usd}
-    return bool(run(EXTEND, values))
+    return bool(prepared.rows(EXTEND, values))
 
 
 def open_accounts(payer: Payer) -> None:
     """Open what is missing of the payer's accounts for the present period. Commits."""
     values = payer.asked()
     for scope in dict.fromkeys(values["scopes"]):
-        run(OPEN[scope], values | {"scope": scope})
+        prepared.rows(OPEN[scope], values | {"scope": scope})
 
 
 def open_account(scope: str, scope_id: str) -> None:
     """Open the accounts of budgets just made or switched on, so that they show what was spent before. Commits."""
-    run(OPEN[scope], {"scope": scope, "scopes": [scope], "scope_ids": [scope_id], "own": [None]})
+    prepared.rows(OPEN[scope], {"scope": scope, "scopes": [scope], "scope_ids": [scope_id], "own": [None]})
 
 
 def standings(budgets: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Line]:
     """Budgets by scope, owner and period as they stand now; those not in force are left out. One query."""
     scopes, scope_ids, periods = zip(*budgets, strict=True) if budgets else ((), (), ())
-    rows = run(_STANDING, {"scopes": list(scopes), "scope_ids": list(scope_ids), "periods": list(periods)})
+    rows = prepared.rows(_STANDING, {"scopes": list(scopes), "scope_ids": list(scope_ids), "periods": list(periods)})
     return {(line.scope, line.scope_id, line.period): line for line in (Line(*row) for row in rows)}
 
 
 def warn(lines: Sequence[Line], more_usd: Decimal = Decimal(0)) -> list[Line]:
     """Those of the lines whose warning is now this caller's to give: once per budget and period. Commits."""
     due = [line for line in lines if line.is_warm(more_usd)]
-    return [line for line in due if run(WARN, [line.account, more_usd, WARN_AT * line.limit_usd])]
+    return [line for line in due if prepared.rows(WARN, [line.account, more_usd, WARN_AT * line.limit_usd])]
 
 
 def release(task_id: str, attempt: int) -> int:
     """Give back what calls of this attempt and of those before it hold, and return how many did. Commits."""
-    return int(run(RELEASE, {"task_id": task_id, "attempt": attempt})[0][0])
+    return int(prepared.rows(RELEASE, {"task_id": task_id, "attempt": attempt})[0][0])
 
 
 def add(task_id: str, amount_usd: Decimal) -> bool:
     """Raise the limit that the task brought along; False when it brought none."""
-    return bool(run(ADD, [amount_usd, task_id]))
+    return bool(prepared.rows(ADD, [amount_usd, task_id]))
 
 
 def _lines(statement: str, values: dict[str, Any]) -> tuple[int, Any, list[Line]]:
     """How many budgets are in force, what was granted, and the accounts that are open."""
-    rows = run(statement, values)
+    rows = prepared.rows(statement, values)
     return len(rows), rows[0][0] if rows else None, [Line(*row[1:]) for row in rows if row[-1] is not None]
-
-
-def run(statement: str, values: Any) -> list[tuple[Any, ...]]:
-    """The rows of a statement that binds its values on the server, so that a connection plans it once."""
-    connection.ensure_connection()
-    cursor: Any = psycopg.Cursor(connection.connection)
-    with connection.make_debug_cursor(cursor) if connection.queries_logged else connection.make_cursor(cursor) as made:
-        made.execute(statement, values)
-        return made.fetchall() if made.description else []

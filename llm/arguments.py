@@ -10,7 +10,7 @@ from llm.messages import ToolRequest
 from llm.storable import clean, clean_json
 
 RAW_MAX_CHARS = 20_000  # of what could not be read, kept for people to look at
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(\s*[}\]])')
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(\s*[}\]])', re.S)  # \Z: else each quote looks to the end
 
 
 class Unreadable(Exception):

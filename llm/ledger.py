@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llm import accounts, providers
+from llm import prepared, providers
 from llm.accounts import STARTS, Payer
 from llm.messages import Usage
 from llm.storable import clean
@@ -122,7 +122,7 @@ def charge(charges: Sequence[Charge]) -> None:
     transaction.
     """
     if charges:
-        accounts.run(ALONE.format(parts=parts(charges)), values(charges))
+        prepared.rows(ALONE.format(parts=parts(charges)), values(charges))
 
 
 def _columns(one: Charge) -> list[Any]:

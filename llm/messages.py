@@ -37,12 +37,16 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry of a conversation. `tool_call_id` names the request that a `tool` message answers."""
+    """One entry of a conversation. `tool_call_id` names the request that a `tool` message answers.
+
+    `failed` says to the planner, and to nobody else, that the call it tells of failed.
+    """
 
     role: Role
     content: Content
     tool_requests: tuple[ToolRequest, ...] = ()
     tool_call_id: str = ""
+    failed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"role": self.role, "content": self.content}
@@ -127,7 +131,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """How a model is called, from an agent's configuration. None leaves the provider's default."""
+    """How a model is called, from an agent's configuration. None leaves the provider's default.
+
+    `stop_if_known` are further stop sequences, left out for a model that has none or too few.
+    """
 
     model: str
     temperature: float | None = None
@@ -136,6 +143,7 @@ class ModelSettings:
     seed: int | None = None
     max_output_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    stop_if_known: tuple[str, ...] = ()
     call_timeout_seconds: float | None = None
     api_base: str = ""
     credential: str = ""  # the label of a provider row; '' takes the key from the environment
@@ -151,8 +159,9 @@ class ModelCall:
     entry `tried` next. `seconds_left` caps the call and all its attempts. `output_schema` is the JSON Schema of the
     final answer, sent where `llm.abilities.answers_by_schema`. `fallbacks` are asked in order when the first model
     cannot answer; those in `barred` are passed over, for the reason given there. `earlier` are attempts at this very
-    call, made before it was put off: they count. `may_repeat(billed)` is asked before another attempt, when those that
-    failed were billed: is the money there?
+    call, made before it was put off: they count. `words_only`: tools are offered so that the conversation can be told,
+    and none is to be called. `may_repeat(billed)` is asked before another attempt, when those that failed were billed:
+    is the money there?
     """
 
     settings: ModelSettings
@@ -164,6 +173,7 @@ class ModelCall:
     fallbacks: tuple[ModelSettings, ...] = ()
     earlier: tuple[Attempt, ...] = ()
     barred: Mapping[str, str] = field(default_factory=dict)
+    words_only: bool = False
     may_repeat: Callable[[Usage], bool] = lambda billed: True
 
 

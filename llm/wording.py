@@ -8,6 +8,8 @@ from typing import Any
 from llm import abilities, caching
 from llm.messages import Message, ModelCall, ModelSettings, ToolRequest, ToolSpec
 
+MOST_STOPS = 4  # of OpenAI: https://platform.openai.com/docs/api-reference/chat/create
+
 
 def of(call: ModelCall) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The messages, and everything else that is sent: what the agent leaves to the provider is not in it.
@@ -24,15 +26,21 @@ def _parameters(call: ModelCall, tools: list[dict[str, Any]]) -> dict[str, Any]:
     chosen = call.settings
     words = {
         "tools": tools or None,
+        "tool_choice": "none" if tools and call.words_only and abilities.takes("tool_choice", chosen.model) else None,
         "temperature": chosen.temperature,
         "top_p": chosen.top_p,
         "top_k": chosen.top_k,
         "seed": chosen.seed,
         "max_tokens": chosen.max_output_tokens,
-        "stop": list(chosen.stop) or None,
+        "stop": _stop(chosen) or None,
         "response_format": _response_format(call),
     }
     return {**_options(chosen), **{name: value for name, value in words.items() if value is not None}}
+
+
+def _stop(chosen: ModelSettings) -> list[str]:
+    known = chosen.stop_if_known and abilities.takes("stop", chosen.model)
+    return [*chosen.stop, *chosen.stop_if_known][:MOST_STOPS] if known else list(chosen.stop)
 
 
 def _response_format(call: ModelCall) -> Mapping[str, Any] | None:

@@ -144,9 +144,9 @@ class Attendance:
         return ModelCall(
             settings=replace(self._agent.settings, max_output_tokens=turn.max_output_tokens),
             messages=turn.messages, tools=turn.tools, tried=self._tried, seconds_left=turn.seconds_left,
-            output_schema=self._agent.output_schema, earlier=self._journal.tried(), may_repeat=self._purse.covers,
+            output_schema=turn.output_schema, words_only=turn.words_only,
+            earlier=self._journal.tried(), may_repeat=self._purse.covers, barred=self._purse.barred(),
             fallbacks=tuple(replace(one, max_output_tokens=turn.max_output_tokens) for one in self._agent.fallbacks),
-            barred=self._purse.barred(),
         )  # fmt: skip
 
     def _attempt_seconds(self, seconds_left: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from agents.planners.react import OBSERVATION
 from agents.tools.registry import text_of
 from tasks.models import Step
 from tasks.states import StepKind, StepStatus
@@ -26,7 +27,14 @@ def messages_of(step: Step) -> Iterator[dict[str, Any]]:
         if step.output is not None:
             yield reply(step.output)
     elif step.status in SETTLED:
-        yield {"role": "tool", "content": text_of(step.output, step.error), "tool_call_id": step.call_id}
+        yield result(text_of(step.output, step.error), step.call_id)
+
+
+def result(text: str, call_id: str) -> dict[str, Any]:
+    """A call without an id was asked for in words, and told in words."""
+    if not call_id:
+        return {"role": "user", "content": OBSERVATION + text}
+    return {"role": "tool", "content": text, "tool_call_id": call_id}
 
 
 def reply(output: dict[str, Any]) -> dict[str, Any]:

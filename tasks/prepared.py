@@ -1,36 +1,18 @@
-"""Statements that run for every task, as prepared ones: Django's own cursor has each planned anew, and its ORM words
-each anew.
-"""
+"""Rows of tasks by prepared statements, for what runs for every task: the ORM words each statement anew."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-import psycopg
 from django.db import connection, models
 
-Row = tuple[Any, ...]
+from llm.prepared import row, rows
+
+__all__ = ["fields_of", "made", "named", "row", "rows", "stored"]
+
 Made = TypeVar("Made", bound=models.Model)
-
-
-def rows(statement: str, values: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
-    """What the statement returns; commits outside a transaction. Raises Django's database errors.
-
-    Bind whole numbers as text: a number's type would depend on its size, and each type has a plan of its own.
-    """
-    connection.ensure_connection()
-    cursor: Any = psycopg.Cursor(connection.connection)
-    with connection.make_debug_cursor(cursor) if connection.queries_logged else connection.make_cursor(cursor) as made:
-        made.execute(statement, values)
-        found: list[Row] = made.fetchall()
-        return found
-
-
-def row(statement: str, values: Sequence[Any] | Mapping[str, Any]) -> Row | None:
-    """The first row, or None."""
-    return next(iter(rows(statement, values)), None)
 
 
 @cache

@@ -1,7 +1,8 @@
 """The native planner: the provider's own tool calling decides what is done next."""
 from __future__ import annotations
 
-from agents.contract import Answer, AskModel, Decision, Observation, ToolUse, Unplannable
+from agents.contract import Answer, AskModel, Decision, Planner, ToolUse, Unplannable
+from agents.planners.faults import filtered, last_requests, lost
 from llm.messages import Message, Reply, ToolRequest
 
 NUDGE = Message("user", "Your last reply was empty. Answer in words, or call one of the tools you were given.")
@@ -9,24 +10,32 @@ NUDGE_CUT = Message("user", "Your last reply was cut off before it said anything
 NUDGES = (NUDGE, NUDGE_CUT)
 
 
-class NativePlanner:
-    """Tool requests are carried out, text is the answer, and an empty reply gets one repair turn."""
+class NativePlanner(Planner):
+    """Tool requests are carried out, text is the answer; an empty reply, or calls of which none can be carried out,
+    get one more turn.
+    """
 
     def decide(self, conversation: tuple[Message, ...], reply: Reply | None) -> Decision:
         if reply is None:
             return AskModel()
         if reply.tool_requests:
-            return ToolUse(reply.tool_requests)
+            return self._calls(conversation, reply.tool_requests)
         if reply.text.strip():
             return Answer(reply.text)
-        if reply.finish_reason == "content_filter":
-            return Unplannable("content_filtered", "The provider's content filter withheld the model's answer.")
+        if refused := filtered(reply):
+            return refused
         if _was_nudged(conversation):
             return Unplannable("planner_error", _empty_twice(reply))
         return AskModel(NUDGE_CUT if reply.finish_reason == "length" else NUDGE)
 
-    def observe(self, request: ToolRequest, observation: Observation) -> Message:
-        return Message("tool", observation.text, tool_call_id=request.id)
+    def _calls(self, conversation: tuple[Message, ...], requests: tuple[ToolRequest, ...]) -> Decision:
+        """Each call that cannot be carried out is told so as its result; when it was so last time too, that is it."""
+        before = last_requests(conversation[:-1])
+        if before and lost(requests, self.names) and lost(before, self.names):
+            called = ", ".join(dict.fromkeys(request.name[:100] for request in requests))
+            return Unplannable("planner_error", f"The model called no tool that can be called, also after it was told: "
+                               f"{called}. Its tools: {', '.join(sorted(self.names)) or 'none'}.")  # fmt: skip
+        return ToolUse(requests)
 
 
 def _was_nudged(conversation: tuple[Message, ...]) -> bool:

@@ -25,6 +25,7 @@ class World:
     replies: list[Any]
     turns: list[Turn] = field(default_factory=list)
     used: list[str] = field(default_factory=list)
+    fails: set[str] = field(default_factory=set)  # tools that answer with an error
     order: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # what is left, asked for again and again; the last one stays
 
@@ -39,6 +40,8 @@ class World:
     def act(self, request: ToolRequest, seconds_left: float) -> Observation:
         self.order.append("act")
         self.used.append(request.name)
+        if request.name in self.fails:
+            return Observation(error="it failed", text="Error: it failed")
         return Observation(output=len(self.used), text=str(len(self.used)))
 
     def seconds_left(self) -> float:
@@ -52,5 +55,7 @@ def a_run(*replies: Any, name: str = "native", **about: Any) -> tuple[Run, World
     world = World(list(replies), seconds=[600.0])
     limits = Limits(**about.pop("limits", {}))
     doors = {"ask": world.ask, "act": world.act, "seconds_left": world.seconds_left, "check": world.check}
-    run = Run(planner=planner(name), opening=(Message("user", "hello"),), tools=(), limits=limits, **doors | about)
+    tools = about.pop("tools", ())
+    opening = (Message("user", "hello"),)
+    run = Run(planner=planner(name, tools), opening=opening, tools=tools, limits=limits, **doors | about)
     return run, world

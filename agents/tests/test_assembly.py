@@ -86,7 +86,7 @@ def test_overrides_win_over_the_configuration():
         ({"model": "non_existent_provider/x"}, {}, "non_existent_provider"),
         ({"model": "scripted/echo"}, {"llm_provider": "non_existent_provider"}, "non_existent_provider"),
         ({"model": "scripted/echo", "planner": "placeholder"}, {"llm_provider": "no_such"}, "no_such"),
-        ({"model": "scripted/echo", "planner": "react"}, {}, "'react'"),
+        ({"model": "scripted/echo", "planner": "reactor"}, {}, "'reactor'; there are native, react, plan_execute"),
         ({"model": "scripted/echo", "tools": ["calculator", "sun_dial", "moon_*"]}, {}, "'sun_dial', 'moon_*'"),
     ],
 )

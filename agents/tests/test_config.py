@@ -44,7 +44,7 @@ def test_a_valid_configuration_has_no_problems_and_fits_the_schema(valid):
     [
         ("model", "", "blank"), ("model", "  ", "blank"), ("model", 5, "wrong_type"), ("model", None, "wrong_type"),
         ("model", "x" * 201, "too_long"), ("instructions", ["a"], "wrong_type"),
-        ("planner", "react", "unknown_value"), ("planner", ["native"], "unknown_value"),
+        ("planner", "reactor", "unknown_value"), ("planner", ["native"], "unknown_value"),
         ("temperature", -0.1, "out_of_range"), ("temperature", 2.1, "out_of_range"),
         ("temperature", True, "wrong_type"), ("temperature", "1", "wrong_type"), ("temperature", None, "wrong_type"),
         ("temperature", float("nan"), "not_storable"), ("temperature", float("inf"), "not_storable"),

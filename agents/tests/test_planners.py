@@ -4,9 +4,9 @@ from __future__ import annotations
 import pytest
 
 from agents.contract import Answer, AskModel, Observation, ToolUse, Unplannable
-from agents.planners import PLANNERS, planner
+from agents.planners import BUILT_IN, planner
 from agents.planners.native import NUDGE, NUDGE_CUT
-from llm.messages import Message, Reply, ToolRequest
+from llm.messages import Message, Reply, ToolRequest, ToolSpec
 
 USER = Message("user", "Add 5 and 3.")
 GOOD = ToolRequest("call_1", "add_numbers", {"a": 5, "b": 3})
@@ -58,6 +58,23 @@ def test_a_second_empty_reply_is_a_planner_error_that_names_the_cure(nudge, fini
     assert cure in decision.detail
 
 
+def test_calls_of_which_none_can_be_carried_out_are_told_once_and_then_a_planner_error():
+    tools = (ToolSpec("add_numbers", "Add.", {"type": "object"}),)
+    wrong = Reply("", (ToolRequest("call_3", "sun_dial", {}), UNREADABLE), "tool_calls")
+    told = [Message("tool", "Error", tool_call_id=request.id, failed=True) for request in wrong.tool_requests]
+
+    def decided(first, second):
+        conversation = (USER, first.message(), *told[: len(first.tool_requests)], second.message())
+        return planner("native", tools).decide(conversation, second)
+
+    assert planner("native", tools).decide((USER, wrong.message()), wrong) == ToolUse(wrong.tool_requests)
+    assert decided(wrong, wrong).error_code == "planner_error"
+    assert "sun_dial, add_numbers. Its tools: add_numbers." in decided(wrong, wrong).detail
+    one_is_good = Reply("", (GOOD, UNREADABLE), "tool_calls")
+    assert decided(wrong, one_is_good) == ToolUse(one_is_good.tool_requests)
+    assert decided(one_is_good, wrong) == ToolUse(wrong.tool_requests)
+
+
 def test_a_user_who_writes_the_words_of_the_nudge_still_gets_a_repair_turn():
     reply = Reply("")
 
@@ -90,4 +107,4 @@ def test_the_placeholder_planner_answers_with_a_label_and_the_goal(content, goal
 
 
 def test_a_planner_is_made_anew_for_each_run():
-    assert all(planner(name) is not planner(name) for name in PLANNERS)
+    assert all(planner(name) is not planner(name) for name in BUILT_IN)

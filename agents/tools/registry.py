@@ -4,7 +4,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -42,6 +43,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
+        self.before_a_look: Callable[[], None] = lambda: None  # brings what is registered late
 
     def tool(
         self, *, effect: Effect, timeout_seconds: float, in_worker: bool, untrusted: bool = False,
@@ -69,10 +71,12 @@ class Registry:
 
     def names(self) -> list[Listed]:
         """Every tool with its description and effect, by name; cheap, no schema is built."""
+        self.before_a_look()
         return [Listed(name, tool.description, tool.effect) for name, tool in sorted(self._tools.items())]
 
     def matching(self, pattern: str) -> list[str]:
         """The names that a name or a pattern such as `*_numbers` stands for, sorted; empty when none."""
+        self.before_a_look()
         return sorted(name for name in self._tools if fnmatchcase(name, pattern))
 
     def resolve(self, patterns: Iterable[str]) -> tuple[str, ...]:
@@ -82,6 +86,16 @@ class Registry:
     def specs(self, names: Iterable[str]) -> tuple[ToolSpec, ...]:
         """The tools as a model sees them. Raises KeyError for a name that is not registered."""
         return tuple(self._tools[name].spec for name in names)
+
+    @contextmanager
+    def whole_or_nothing(self) -> Iterator[None]:
+        """Within the block, tools are registered all or, when it raises, none."""
+        before = dict(self._tools)
+        try:
+            yield
+        except BaseException:
+            self._tools = before
+            raise
 
     def effect_of(self, name: str) -> Effect:
         """What a second call would do; `none` for a tool that is not there, which is not called."""

@@ -69,6 +69,9 @@ def look(folder: DataFolder, *, deep: bool) -> Iterator[Check]:
         from opspawn_site.fleet import model_checks
 
         yield from model_checks.look()
+    from opspawn_site.fleet import plugin_checks
+
+    yield from plugin_checks.look()
     yield Check("sandbox", "none is in force yet: agents have no tool that runs untrusted code")
     yield disk(folder)
     yield from ports(line, settings.HOST)
