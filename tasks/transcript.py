@@ -148,12 +148,16 @@ def words_of(content: Any) -> str:
 
 
 def _said(given: Any, *, opening: bool) -> Iterator[Entry]:
-    """The messages that a model step brought into the conversation, but for those that other steps already show."""
+    """The messages that a model step brought into the conversation, but for those that other steps already show.
+
+    What comes as the user's after the opening no person said: it is a repair turn, or a planner's own words.
+    """
     messages = given.get("messages", ()) if isinstance(given, Mapping) else ()
     for message in messages:
         role = message.get("role", "user")
         if role in ("system", "user") or (opening and role == "assistant"):
-            yield Entry(role, WHO[role], Text.of(words_of(message.get("content"))))
+            who = WHO[role] if opening or role != "user" else "Opspawn"
+            yield Entry(role, who, Text.of(words_of(message.get("content"))))
 
 
 def _reply(step: Step) -> Entry:

@@ -119,8 +119,9 @@ def test_a_plan_is_seen_as_the_plain_text_of_its_step_before_anything_is_done(wo
     assert (act.kind, tool.input, tool.output) == ("llm", {"a": 5, "b": 3}, {"sum": 8})
     event = Event.objects.get(task=task, type="step.completed", data__step=1)
     assert event.data["summary"] == PLAN.replace("\n", " ")
-    shown = [entry.text.head for entry in entries(task, steps(task))]
-    assert PLAN in shown
+    shown = list(entries(task, steps(task)))
+    assert PLAN in [entry.text.head for entry in shown]
+    assert [entry.who for entry in shown if entry.role == "user"][-1] == "Opspawn"  # no person told it to go on
 
 
 def test_a_failed_step_has_the_plan_revised_and_the_task_goes_on(worker: Worker) -> None:
