@@ -231,6 +231,8 @@ def _usage_so_far(prepared: Prepared, fold: Fold) -> Usage:
     counted = replace(
         reply.usage,
         input_tokens=reply.usage.input_tokens or tokens.of_input(call.messages, call.tools),
-        output_tokens=max(reply.usage.output_tokens, tokens.of_output(reply.text, reply.tool_requests)),
+        output_tokens=max(
+            reply.usage.output_tokens, litellm_calls.estimated_output(call, reply.text, reply.tool_requests)
+        ),
     )
     return replace(counted, cost_usd=prices.cost_usd(call.settings.model, counted))

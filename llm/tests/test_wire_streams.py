@@ -249,6 +249,30 @@ def test_what_a_cut_call_cost_is_priced_by_the_map(serve, once):
     assert usage.cost_usd == (usage.input_tokens * Decimal("0.15") + 100 * Decimal("0.6")) / 1_000_000
 
 
+@pytest.mark.parametrize("most", [100, 99])
+def test_a_cut_answer_is_never_estimated_above_what_it_may_have(wire, answering, once, most):
+    """Given 100,000 tokens before the cut, and 99 or 100 allowed: what a server sends is no measure of its bill."""
+    answering(cut(wire.streamed(["x" * 400_000, "more"]), BEGUN[wire.provider], "breaks"))
+
+    assert refused(call(wire.model, max_output_tokens=most), heard=[]).usage.output_tokens == most
+
+
+def test_a_whole_answer_that_nobody_counted_is_never_estimated_above_what_it_may_have(serve):
+    serve(events(chunk({"content": "x" * 4000}), chunk({}, "stop"), "[DONE]"))
+
+    assert ask(call("openai/gpt-4o-mini", max_output_tokens=100), heard=[]).usage.output_tokens == 100
+    assert ask(call("openai/gpt-4o-mini"), heard=[]).usage.output_tokens == 1000
+
+
+def test_what_the_provider_told_of_a_cut_answer_stays_told(serve, once):
+    told = {"prompt_tokens": 50, "completion_tokens": 900, "total_tokens": 950}
+    serve(events(chunk({"content": "x" * 40_000}, usage=told), end="breaks"))
+
+    usage = refused(call("openai/gpt-4o-mini", max_output_tokens=100), heard=[]).usage
+
+    assert (usage.input_tokens, usage.output_tokens) == (50, 900)
+
+
 def _until(condition, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
