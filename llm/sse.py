@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import httpx
 
-MOST_LINES = 2_000_000  # the events of models take 35 bytes a line or more: 70 MB of them
+MOST_LINES = 1_000_000  # events of models take over 35 bytes a line: more than an answer may have anyhow
 
 
 def events(chunks: Iterable[bytes]) -> Iterator[str | None]:

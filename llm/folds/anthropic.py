@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llm.folds.base import Folded, ProviderFailed, object_of
+from llm.folds.base import Folded, ProviderFailed, object_of, text_of
 
 
 class AnthropicFold(Folded):
@@ -47,8 +47,10 @@ class AnthropicFold(Folded):
         if kind == "message_start":
             self._message = dict(event["message"])
         elif kind == "content_block_start":
-            block = self._blocks[event["index"]] = dict(event["content_block"])
-            return self._said(block.get("text") or "") if block.get("type") == "text" else ""
+            block = dict(event["content_block"])
+            said = self._said(block.get("text") or "") if block.get("type") == "text" else ""
+            self._blocks[event["index"]] = block
+            return said
         elif kind == "content_block_delta":
             return self._delta(event["index"], event["delta"])
         elif kind == "message_delta":
@@ -61,7 +63,7 @@ class AnthropicFold(Folded):
         name = self.PARTS.get(delta["type"])
         if name is None:
             return ""
-        self._parts.setdefault(index, {}).setdefault(name, []).append(delta[name])
+        self._parts.setdefault(index, {}).setdefault(name, []).append(text_of(delta[name]))
         return self._said(delta["text"]) if name == "text" else ""
 
     def _end(self, event: dict[str, Any]) -> None:

@@ -21,12 +21,12 @@ def test_lines_end_with_lf_or_crlf_however_they_are_cut():
 def test_an_endless_stream_of_next_to_nothing_is_given_up(line):
     endless = itertools.repeat(line * 10_000)
 
-    with pytest.raises(httpx.DecodingError, match="over 2000000 lines"):
+    with pytest.raises(httpx.DecodingError, match="over 1000000 lines"):
         for _ in sse.events(endless):
             pass
 
 
 def test_a_stream_of_as_many_lines_as_there_may_be_is_read():
-    told = sse.events([b"data: a\n\n" * 999_999, b"data: b\n"])  # and the empty line that a last line feed begins
+    told = sse.events([b"data: a\n\n" * 499_999, b"data: b\n"])  # and the empty line that a last line feed begins
 
-    assert sum(1 for _ in told) == 1_000_000
+    assert sum(1 for _ in told) == 500_000

@@ -1,6 +1,7 @@
 """Streams that end badly: what was billed is known, what may pass is tried again, and nothing waits for long."""
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -150,6 +151,32 @@ def test_garbage_in_the_middle_is_malformed(wire, answering, once, garbage):
 
     assert type(failure) is errors.Malformed
     assert is_billed(failure, wire)
+
+
+@pytest.mark.parametrize("text", [5, ["x"], {"x": 1}, True], ids=repr)
+def test_a_text_that_is_no_string_is_malformed_and_tried_again(wire, answering, settings, text):
+    settings.LLM_MAX_ATTEMPTS = 2
+    whole = wire.streamed(SAID)
+    pieces = list(whole.pieces)
+    at = BEGUN[wire.provider] - 1
+    pieces[at] = pieces[at].replace(b'"words "', json.dumps(text).encode())
+    assert pieces != list(whole.pieces)
+    answering(replace(whole, pieces=tuple(pieces)), whole)
+
+    reply = ask(call(wire.model), heard=[])
+
+    assert reply.text == "".join(SAID)
+    first, _ = reply.attempts
+    assert "cannot be read" in first.error
+    assert reply.usage.input_tokens > 11  # with what the first was asked
+
+
+@pytest.mark.parametrize("text", [5, ["x"], {"x": 1}, True], ids=repr)
+def test_a_plain_text_that_is_no_string_is_malformed(wire, answering, once, text):
+    whole = wire.plain("all of it")
+    answering(replace(whole, body=whole.body.replace(b'"all of it"', json.dumps(text).encode())))
+
+    assert type(refused(call(wire.model))) is errors.Malformed
 
 
 @pytest.mark.parametrize("body", ["", ": only a comment\n\n", "data: [DONE]\n\n"])
