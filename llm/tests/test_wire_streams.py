@@ -300,6 +300,28 @@ def test_what_the_provider_told_of_a_cut_answer_stays_told(serve, once):
     assert (usage.input_tokens, usage.output_tokens) == (50, 900)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "heard"),
+    [
+        (["a\ud83d", "\ude00b", "c"], ["a", "😀b", "c"]),
+        (["\ud83d", "\ude00"], ["😀"]),
+        (["a\ud83d\ude00", "b"], ["a😀", "b"]),
+        (["\ud83d", "\ud83d", "\ude00"], ["�", "😀"]),
+        (["a\ud83d", "b"], ["a", "�b"]),
+        (["a", "\ude00b"], ["a", "�b"]),
+        (["a\ud83d"], ["a", "�"]),
+    ],
+)
+def test_a_character_cut_in_two_is_one_again(wire, answering, pieces, heard):
+    answering(wire.streamed(pieces))
+    told: list[str] = []
+
+    reply = ask(call(wire.model), heard=told)
+
+    assert reply.text == "".join(heard)
+    assert told == heard
+
+
 def _until(condition, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
