@@ -69,7 +69,9 @@ class AnthropicFold(Folded):
     def _end(self, event: dict[str, Any]) -> None:
         """The count of `message_delta` is the last word, and some of its fields only stand in `message_start`."""
         counted = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
-        self._message["usage"] = {**(self._message.get("usage") or {}), **counted}
+        if not self._message.get("usage"):
+            self._message["usage"] = {}
+        self._message["usage"].update(counted)  # in place: a copy for each event would be quadratic
         self._message |= {name: value for name, value in event["delta"].items() if value is not None}
         self.complete = self.complete or bool(event["delta"].get("stop_reason"))
 

@@ -10,6 +10,9 @@ from decimal import Decimal
 import pytest
 
 from llm import errors
+from llm.folds.anthropic import AnthropicFold
+from llm.folds.gemini import GeminiFold
+from llm.folds.openai import OpenAIFold
 from llm.tests.calls import ADD, Watcher, ask, call, refused
 from llm.tests.openai_connection import Answer
 from llm.tests.openai_server import chunk, events, raw
@@ -320,6 +323,23 @@ def test_a_character_cut_in_two_is_one_again(wire, answering, pieces, heard):
 
     assert reply.text == "".join(heard)
     assert told == heard
+
+
+@pytest.mark.parametrize("fold", [OpenAIFold, AnthropicFold, GeminiFold])
+def test_events_that_each_name_something_new_take_time_in_proportion(fold):
+    def cpu_of(count: int) -> float:
+        folded = fold()
+        folded.feed('{"type": "message_start", "message": {"usage": {"input_tokens": 5}}}')
+        began = time.thread_time()
+        for number in range(count):
+            folded.feed(f'{{"type": "message_delta", "usage": {{"u{number}": 1}}, "delta": {{"d{number}": 1}}, '
+                        f'"candidates": [{{"c{number}": 1}}], "e{number}": 1}}')  # fmt: skip
+        return time.thread_time() - began
+
+    cpu_of(100)
+    small, large = cpu_of(1000), cpu_of(40_000)
+
+    assert large < 200 * small  # forty times the events; over a thousand times the work if it were quadratic
 
 
 def _until(condition, seconds: float = 10) -> None:
