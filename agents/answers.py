@@ -25,7 +25,7 @@ MOST_TOLD = 10
 DETAIL_CHARS = 200
 UNFIT = "Your answer does not fit the JSON Schema it has to fit:"
 
-_FENCE = re.compile(r"^[ \t]*(`{3,})[ \t]*[\w+-]*[ \t]*\r?\n(.*?)^[ \t]*\1[ \t]*$", re.S | re.M)
+_LANGUAGE = re.compile(r"[\w+-]*")
 _left: ContextVar[list[int]] = ContextVar("steps left")
 
 
@@ -53,7 +53,7 @@ def judge(text: str, schema: Mapping[str, Any]) -> Judged:
         found = [_told(error) for _, error in zip(range(MOST_TOLD), errors(value, schema), strict=False)]
     except TooMuch:
         return Judged(problems=("the answer takes too long to be checked against the schema; answer more briefly",))
-    except (RecursionError, Unresolvable, ValueError, re.error) as error:
+    except (RecursionError, Unresolvable, ValueError, ArithmeticError, re.error) as error:
         return Judged(problems=(f"the schema cannot be followed ({type(error).__name__})",))
     return Judged(value) if not found else Judged(problems=tuple(found))
 
@@ -70,7 +70,7 @@ def read(text: str) -> Any:
         return _parsed(whole)
     except ValueError as error:
         first = error
-    for inner in [found[2] for found in _FENCE.finditer(text)][::-1]:
+    for inner in fenced(text)[::-1]:
         try:
             return _parsed(inner.strip())
         except ValueError as error:
@@ -87,6 +87,31 @@ def read(text: str) -> Any:
 def is_repair(message: Message) -> bool:
     """Whether it is the repair turn."""
     return isinstance(message.content, str) and message.content.startswith(UNFIT)
+
+
+def fenced(text: str) -> list[str]:
+    """What stands in each fence, in order: between a line of three or more backticks, with or without a language,
+    and the next line of as many without one. A fence that nothing closes is none. Linear in the text.
+    """
+    lines = text.split("\n")
+    marks = {at: mark for at, line in enumerate(lines) if "```" in line and (mark := _mark(line))}
+    last = {ticks: at for at, (ticks, language) in marks.items() if not language}
+    found, opened, wanted = [], -1, 0
+    for at, (ticks, language) in marks.items():
+        if opened < 0 and last.get(ticks, -1) > at:
+            opened, wanted = at, ticks
+        elif opened >= 0 and ticks == wanted and not language:
+            found.append("\n".join(lines[opened + 1 : at]))
+            opened = -1
+    return found
+
+
+def _mark(line: str) -> tuple[int, str] | None:
+    """How many backticks a line starts with, three at least, and the one word after them."""
+    bare = line.strip(" \t\r")
+    language = bare.lstrip("`")
+    ticks, language = len(bare) - len(language), language.strip(" \t")
+    return (ticks, language) if ticks >= 3 and _LANGUAGE.fullmatch(language) else None
 
 
 def repair(problems: tuple[str, ...]) -> Message:

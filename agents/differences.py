@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Sign = Literal["plus", "minus", "same"]
 LINES_SHOWN = 200  # of one key; the versions themselves hold the rest
+LINES_COMPARED = 500  # between the first and the last that changed; more are shown as taken away and added
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,25 @@ def _text(config: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _lines(old: list[str], new: list[str]) -> Iterator[tuple[Sign, str]]:
+    """As `diff -U1`. difflib's work grows with the cube of the lines: 4,000 that repeat took a second, so it is bounded
+    to what is left between a common beginning and a common end.
+    """
+    start = _common(old, new)
+    end = _common(old[start:][::-1], new[start:][::-1])
+    begin = max(start - 1, 0)
+    old, new = old[begin : len(old) - max(end - 1, 0)], new[begin : len(new) - max(end - 1, 0)]
+    if max(len(old), len(new)) > LINES_COMPARED:
+        yield from (("minus", line) for line in old[: LINES_SHOWN // 2])
+        yield from (("plus", line) for line in new[: LINES_SHOWN // 2])
+        return
     for line in list(difflib.unified_diff(old, new, lineterm="", n=1))[2:]:
         if line.startswith("@@"):
             continue
         sign: Sign = "plus" if line[0] == "+" else "minus" if line[0] == "-" else "same"
         yield sign, line[1:]
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    """How many lines both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))

@@ -10,7 +10,10 @@ from llm.messages import ToolRequest
 from llm.storable import clean, clean_json
 
 RAW_MAX_CHARS = 20_000  # of what could not be read, kept for people to look at
-_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(\s*[}\]])', re.S)  # \Z: else each quote looks to the end
+MENDED_MAX_CHARS = 1_000_000  # longer text is read as it is, or not at all
+
+# A string, closed or not, or a comma before the end. Possessive, so that nothing is looked at twice.
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.?+)*+"?+)|,(\s*+[}\]])', re.S)
 
 
 class Unreadable(Exception):
@@ -29,8 +32,8 @@ def request(call_id: str, name: str, arguments: Any) -> ToolRequest:
 def read(arguments: Any) -> dict[str, Any]:
     """The arguments as an object: given as one, as its JSON text, or as that text in a JSON string once more.
 
-    Nothing at all is `{}`; a trailing comma is mended; NUL and lone surrogates become U+FFFD. Text that is cut
-    short, and any value that is no object, raises Unreadable.
+    Nothing at all is `{}`; a trailing comma is mended in up to MENDED_MAX_CHARS characters; NUL and lone surrogates
+    become U+FFFD. Text that is cut short, and any value that is no object, raises Unreadable.
     """
     value = _parse(arguments) if isinstance(arguments, str) else arguments
     if isinstance(value, str):
@@ -53,7 +56,7 @@ def _parse(text: str) -> Any:
         return _loads(text)
     except ValueError as first:
         try:
-            return _loads(_TRAILING_COMMA.sub(_without_comma, text))
+            return _loads(_mended(text))
         except ValueError:
             message = f"the arguments are not valid JSON or were cut short ({first}); write one complete JSON object"
             raise Unreadable(message) from None
@@ -75,6 +78,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large")
     return number
+
+
+def _mended(text: str) -> str:
+    """Without trailing commas. Linear in the text."""
+    return _TRAILING_COMMA.sub(_without_comma, text) if len(text) <= MENDED_MAX_CHARS else text
 
 
 def _without_comma(match: re.Match[str]) -> str:

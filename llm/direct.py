@@ -27,7 +27,7 @@ from llm.dialects import Dialect, Request
 from llm.errors import Abandoned, Malformed, ModelError, ModelTimeout
 from llm.folds.base import Fold, ProviderFailed, told
 from llm.messages import Delta, ModelCall, Reply, Usage
-from llm.storable import clean
+from llm.storable import begins_a_pair, clean
 from llm.wire import ANSWER_MAX_BYTES, LINE
 
 OnDelta = Callable[[Delta], None]
@@ -127,17 +127,25 @@ def _plain(prepared: Prepared, response: httpx.Response) -> Any:
 
 
 def _streamed(response: httpx.Response, fold: Fold, on_delta: OnDelta) -> Any:
-    """Hand on the text as it comes. What breaks after a whole answer has come breaks nothing."""
+    """Hand on the text as it comes, half a character with its other half. What breaks after a whole answer has come
+    breaks nothing.
+    """
+    held = ""
     try:
         for data in sse.events(_chunks(response)):
             if data and not fold.ended and (text := fold.feed(data)):
-                on_delta(Delta(clean(text)))
+                text = held + text
+                held = text[-1] if begins_a_pair(text) else ""
+                if shown := clean(text[: len(text) - len(held)]):
+                    on_delta(Delta(shown))
             LINE.expect(LAST_WORD_SECONDS if fold.ended else settings.LLM_STALL_SECONDS)
     except httpx.TransportError:
         if not fold.complete or LINE.interrupted:
             raise
     if not fold.complete:
         raise BrokenOff("it ended before the answer did")
+    if held:
+        on_delta(Delta(clean(held)))
     return fold.body()
 
 
@@ -231,6 +239,8 @@ def _usage_so_far(prepared: Prepared, fold: Fold) -> Usage:
     counted = replace(
         reply.usage,
         input_tokens=reply.usage.input_tokens or tokens.of_input(call.messages, call.tools),
-        output_tokens=max(reply.usage.output_tokens, tokens.of_output(reply.text, reply.tool_requests)),
+        output_tokens=max(
+            reply.usage.output_tokens, litellm_calls.estimated_output(call, reply.text, reply.tool_requests)
+        ),
     )
     return replace(counted, cost_usd=prices.cost_usd(call.settings.model, counted))

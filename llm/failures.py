@@ -22,6 +22,7 @@ from llm.masking import mask
 log = logging.getLogger(__name__)
 
 MESSAGE_MAX_CHARS = 300
+LOOKED_AT_CHARS = 100_000  # of a text of which a few hundred are shown; the keys are taken out before it is cut
 RETRY_AFTER_MAX_SECONDS = 3600.0  # of what asks for more; then the provider is asked again
 
 ERROR_OF_STATUS: dict[int, type[errors.ModelError]] = {
@@ -67,7 +68,6 @@ SENTENCES: dict[type[errors.ModelError], str] = {
 }
 
 _TOO_LONG = re.compile(r"maximum context length is|exceeds the available context size")  # OpenRouter, llama.cpp
-_DROP_ADVICE = re.compile(r"\s*To drop .*", re.S)
 
 
 def translate(error: Exception, model: str, status: int | None, headers: Mapping[str, str]) -> errors.ModelError:
@@ -88,7 +88,7 @@ def told(
     """The error with the sentence that users read: who failed, the status, the provider's own words, masked."""
     shown = f" (HTTP {status})" if status else ""
     sentence = SENTENCES[kind].format(provider=providers.split(model)[0], model=model, status=shown)
-    words = mask(" ".join(detail.split()))
+    words = mask(" ".join(detail[:LOOKED_AT_CHARS].split()))
     words = words if len(words) <= MESSAGE_MAX_CHARS else words[: MESSAGE_MAX_CHARS - 1] + "…"
     return kind(f"{sentence}: {words}" if words else sentence, retry_after_seconds=retry_after_seconds)
 
@@ -177,7 +177,7 @@ def _detail(chain: list[BaseException], status: int | None) -> str:
         return f"not JSON but {_glimpse(found.doc)}" if found else "not what the protocol says"
     first = chain[0]
     if isinstance(first, theirs.UnsupportedParamsError):
-        return _DROP_ADVICE.sub("", str(first.message).partition(": ")[2])
+        return str(first.message).partition(": ")[2].partition("To drop ")[0].rstrip()
     log.warning("model call failed before it was sent: %s", mask(str(first))[:2000])
     return f"it could not be sent ({type(chain[-1]).__name__})"
 
@@ -205,7 +205,7 @@ def _words_of_body(body: str) -> str:
 def _glimpse(body: str) -> str:
     if "<html" in body[:1000].lower():
         return "an HTML page"
-    return body.strip()[:100] or "nothing"
+    return mask(body.strip()[:LOOKED_AT_CHARS])[:100] or "nothing"
 
 
 def _words_of_connection(error: httpx.TransportError | httpx.DecodingError) -> str:

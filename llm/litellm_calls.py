@@ -173,7 +173,12 @@ def usage_of(call: ModelCall, response: Any, text: str, requests: tuple[ToolRequ
         return _priced(call.settings.model, _counted(told), told)
     if not text and not requests:
         return Usage()
-    return Usage(tokens.of_input(call.messages, call.tools), tokens.of_output(text, requests), None)
+    return Usage(tokens.of_input(call.messages, call.tools), estimated_output(call, text, requests), None)
+
+
+def estimated_output(call: ModelCall, text: str, requests: tuple[ToolRequest, ...]) -> int:
+    """Tokens of an answer that nobody counted: never more than the call may have, whatever a server sends."""
+    return min(tokens.of_output(text, requests), call.settings.max_output_tokens or TOKENS_OF_A_CALL)
 
 
 def _counted(told: Any) -> Usage:

@@ -1,9 +1,12 @@
 """Takes keys out of text: every key that this process knows, and what looks like one. Imports nothing heavy."""
 from __future__ import annotations
 
+import base64
 import os
 import re
 import time
+import urllib.parse
+from functools import lru_cache
 from threading import Lock
 
 from django.conf import settings
@@ -47,9 +50,29 @@ def mask_known(text: str) -> str:
 
 
 def without(text: str, secrets: set[str] | frozenset[str]) -> str:
-    for secret in sorted((secret for secret in secrets if secret in text), key=len, reverse=True):
-        text = text.replace(secret, "***")
+    """`text` without those secrets, as they are and as they are encoded."""
+    found = [form for secret in secrets for form in _forms(secret) if form in text]
+    for form in sorted(found, key=len, reverse=True):
+        text = text.replace(form, "***")
     return text
+
+
+@lru_cache(maxsize=2 * MOST_REMEMBERED)
+def _forms(secret: str) -> frozenset[str]:
+    """A secret as it is, quoted for an address, and in both alphabets of base64, there also behind other bytes.
+
+    Three bytes are four characters, so there are three places to start; the characters at both ends that hold bits of
+    the neighbours are left out: `user:secret` hides the secret but for its first and last bits.
+    """
+    raw = secret.encode("utf-8", "surrogatepass")
+    coded = {_inside(encode(bytes(before) + raw), before, len(raw)) for before in range(3)
+             for encode in (base64.b64encode, base64.urlsafe_b64encode)}  # fmt: skip
+    return frozenset({secret, urllib.parse.quote(raw, safe=""), urllib.parse.quote_plus(raw)} | coded)
+
+
+def _inside(coded: bytes, before: int, size: int) -> str:
+    """The characters all of whose six bits are of the secret: those from bit 8·before on, up to its last bit."""
+    return coded[-(-before * 8 // 6) : (before + size) * 8 // 6].decode()
 
 
 def _of_the_process() -> set[str]:

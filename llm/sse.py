@@ -6,14 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import httpx
+
+MOST_LINES = 1_000_000  # events of models take over 35 bytes a line: more than an answer may have anyhow
+
 
 def events(chunks: Iterable[bytes]) -> Iterator[str | None]:
     """The data of each event as it is complete, and None for each comment: a sign of life without an event.
 
-    Lines end with LF or CRLF. An event without a blank line after it counts when the stream ends.
+    Lines end with LF or CRLF. An event without a blank line after it counts when the stream ends. Raises
+    httpx.DecodingError after MOST_LINES lines: bytes alone do not bound the work of lines that hold next to nothing.
     """
     data: list[bytes] = []
-    for line in _lines(chunks):
+    for number, line in enumerate(_lines(chunks)):
+        if number >= MOST_LINES:
+            raise httpx.DecodingError(f"the answer is over {MOST_LINES} lines")
         if not line:
             if data:
                 yield _text(data)

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from agents import loop
-from agents.answers import judge, repair
+from agents.answers import fenced, judge, read, repair
 from agents.contract import Outcome
 from agents.tests.runs import a_run, calls, says
 
@@ -151,3 +152,41 @@ def test_a_second_run_of_the_same_answers_goes_the_same_way():
 
     assert loop.run(first[0]) == loop.run(second[0])
     assert first[1].turns == second[1].turns
+
+
+HOSTILE = {
+    "fences that open": "```json\n" * 125_000,
+    "fences that open before a brace": "```json\n" * 120_000 + "{",
+    "fences that open and close": "```json\n{\n```\n" * 70_000,
+    "fences of all lengths": "\n".join("`" * count for count in range(3, 1400)),
+    "backticks": "`" * 1_000_000,
+    "a fence and blanks": "```" + " " * 900_000 + "x y\n```",
+    "blank lines in a fence": "```\n" + "\n" * 900_000,
+    "braces": "{" * 1_000_000,
+    "pairs of braces": "{}" * 500_000,
+    "quotes": '"' * 1_000_000,
+    "escaped quotes": '"' + '\\"' * 499_000,
+    "a brace and quotes": "{" + '"' * 999_000,
+    "blanks": " " * 999_999 + "x",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_reading_a_million_hostile_characters_takes_no_minutes(name):
+    began = time.thread_time()
+
+    with suppress(ValueError):
+        read(HOSTILE[name])
+
+    assert time.thread_time() - began < 5  # a tenth of a second; minutes where it is quadratic
+
+
+def test_a_fence_that_nothing_closes_hides_none_after_it():
+    assert fenced("```json\n````json\n1\n````\n  ``` \n2\n```c++\r\n3\r\n```") == ["````json\n1\n````", "3\r"]
+    assert fenced("````\n```json\n1\n```\n``` two words\n2\n```") == ["1"]
+
+
+def test_a_number_too_large_to_be_divided_does_not_fit():
+    judged = judge("1" + "0" * 400, {"type": "integer", "multipleOf": 0.1})
+
+    assert "OverflowError" in judged.problems[0]

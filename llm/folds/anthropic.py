@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llm.folds.base import Folded, ProviderFailed, object_of
+from llm.folds.base import Folded, ProviderFailed, object_of, text_of
 
 
 class AnthropicFold(Folded):
@@ -47,8 +47,10 @@ class AnthropicFold(Folded):
         if kind == "message_start":
             self._message = dict(event["message"])
         elif kind == "content_block_start":
-            block = self._blocks[event["index"]] = dict(event["content_block"])
-            return self._said(block.get("text") or "") if block.get("type") == "text" else ""
+            block = dict(event["content_block"])
+            said = self._said(block.get("text") or "") if block.get("type") == "text" else ""
+            self._blocks[event["index"]] = block
+            return said
         elif kind == "content_block_delta":
             return self._delta(event["index"], event["delta"])
         elif kind == "message_delta":
@@ -61,13 +63,15 @@ class AnthropicFold(Folded):
         name = self.PARTS.get(delta["type"])
         if name is None:
             return ""
-        self._parts.setdefault(index, {}).setdefault(name, []).append(delta[name])
+        self._parts.setdefault(index, {}).setdefault(name, []).append(text_of(delta[name]))
         return self._said(delta["text"]) if name == "text" else ""
 
     def _end(self, event: dict[str, Any]) -> None:
         """The count of `message_delta` is the last word, and some of its fields only stand in `message_start`."""
         counted = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
-        self._message["usage"] = {**(self._message.get("usage") or {}), **counted}
+        if not self._message.get("usage"):
+            self._message["usage"] = {}
+        self._message["usage"].update(counted)  # in place: a copy for each event would be quadratic
         self._message |= {name: value for name, value in event["delta"].items() if value is not None}
         self.complete = self.complete or bool(event["delta"].get("stop_reason"))
 

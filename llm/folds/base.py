@@ -39,10 +39,17 @@ class Folded:
     def text(self) -> str:
         return "".join(self._texts)
 
-    def _said(self, text: str) -> str:
-        if text:
+    def _said(self, text: Any) -> str:
+        if text_of(text):
             self._texts.append(text)
         return text
+
+
+def text_of(given: Any) -> str:
+    """A piece of text as it came. Raises TypeError for anything else, so that it fails where it comes in."""
+    if not isinstance(given, str):
+        raise TypeError("a piece of text is no string")
+    return given
 
 
 def object_of(data: str) -> dict[str, Any]:

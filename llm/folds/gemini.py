@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm.folds.base import Folded, object_of, told
+from llm.folds.base import Folded, object_of, text_of, told
 
 
 class GeminiFold(Folded):
@@ -33,8 +33,9 @@ class GeminiFold(Folded):
         return "".join(self._part(part) for part in parts)
 
     def _part(self, part: dict[str, Any]) -> str:
+        text = text_of(part.get("text") or "")
         self._parts.append(part)
-        return self._said(part.get("text") or "") if not part.get("thought") else ""
+        return self._said(text) if not part.get("thought") else ""
 
     def body(self) -> dict[str, Any]:
         if not self._candidate and not self._parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llm.folds.base import Folded, object_of, told
+from llm.folds.base import Folded, object_of, text_of, told
 
 
 class OpenAIFold(Folded):
@@ -73,5 +73,5 @@ def _openai_call(call: dict[str, Any]) -> dict[str, Any]:
 def _words(content: Any) -> str:
     """Text is a string, or with some servers a list of parts."""
     if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+        return "".join(text_of(part.get("text") or "") for part in content)
+    return text_of(content or "")

@@ -9,13 +9,14 @@ import time
 
 import pytest
 
-from llm import errors
+from llm import errors, masking
 from llm.errors import Later, ModelError
 from llm.tests.calls import KEY, Impatient, Watcher, ask, call
 from llm.tests.openai_server import error, hang, raw, text
 
 MODEL = "openai/gpt-4o-mini"
 SOON = "0.02"
+CUT_KEY = "zq7-" + "0123456789abc" * 3  # looks like none: it is known
 
 
 def refused(asked, watcher=None) -> ModelError:
@@ -362,3 +363,23 @@ def test_a_setting_that_a_provider_does_not_take_is_told_not_dropped(point):
 
     assert (type(failure), failure.code) == (errors.BadOptions, "invalid_agent_config")
     assert "seed" in str(failure)
+
+
+@pytest.mark.parametrize("before", range(55, 101, 5))
+@pytest.mark.parametrize("status", [200, 400, 502])
+def test_a_key_in_a_page_that_is_cut_is_masked_before_it_is_cut(serve, settings, status, before):
+    settings.LLM_MAX_ATTEMPTS = 1
+    masking.remember(CUT_KEY)
+    serve(raw(status, "x" * before + f" {CUT_KEY} and more", content_type="text/plain"))
+
+    shown = str(refused(call(MODEL)))
+
+    assert CUT_KEY[:5] not in shown
+
+
+@pytest.mark.parametrize("before", range(255, 301, 5))
+def test_a_key_in_a_long_message_is_masked_before_it_is_cut(serve, before):
+    masking.remember(CUT_KEY)
+    serve(error(400, "x" * before + f" {CUT_KEY} and more"))
+
+    assert CUT_KEY[:5] not in str(refused(call(MODEL)))

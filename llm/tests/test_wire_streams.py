@@ -1,6 +1,7 @@
 """Streams that end badly: what was billed is known, what may pass is tried again, and nothing waits for long."""
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -9,6 +10,9 @@ from decimal import Decimal
 import pytest
 
 from llm import errors
+from llm.folds.anthropic import AnthropicFold
+from llm.folds.gemini import GeminiFold
+from llm.folds.openai import OpenAIFold
 from llm.tests.calls import ADD, Watcher, ask, call, refused
 from llm.tests.openai_connection import Answer
 from llm.tests.openai_server import chunk, events, raw
@@ -152,6 +156,32 @@ def test_garbage_in_the_middle_is_malformed(wire, answering, once, garbage):
     assert is_billed(failure, wire)
 
 
+@pytest.mark.parametrize("text", [5, ["x"], {"x": 1}, True], ids=repr)
+def test_a_text_that_is_no_string_is_malformed_and_tried_again(wire, answering, settings, text):
+    settings.LLM_MAX_ATTEMPTS = 2
+    whole = wire.streamed(SAID)
+    pieces = list(whole.pieces)
+    at = BEGUN[wire.provider] - 1
+    pieces[at] = pieces[at].replace(b'"words "', json.dumps(text).encode())
+    assert pieces != list(whole.pieces)
+    answering(replace(whole, pieces=tuple(pieces)), whole)
+
+    reply = ask(call(wire.model), heard=[])
+
+    assert reply.text == "".join(SAID)
+    first, _ = reply.attempts
+    assert "cannot be read" in first.error
+    assert reply.usage.input_tokens > 11  # with what the first was asked
+
+
+@pytest.mark.parametrize("text", [5, ["x"], {"x": 1}, True], ids=repr)
+def test_a_plain_text_that_is_no_string_is_malformed(wire, answering, once, text):
+    whole = wire.plain("all of it")
+    answering(replace(whole, body=whole.body.replace(b'"all of it"', json.dumps(text).encode())))
+
+    assert type(refused(call(wire.model))) is errors.Malformed
+
+
 @pytest.mark.parametrize("body", ["", ": only a comment\n\n", "data: [DONE]\n\n"])
 def test_a_stream_of_nothing_is_malformed(wire, answering, once, body):
     answering(raw(200, body, content_type="text/event-stream"))
@@ -247,6 +277,69 @@ def test_what_a_cut_call_cost_is_priced_by_the_map(serve, once):
 
     assert usage.output_tokens == 100
     assert usage.cost_usd == (usage.input_tokens * Decimal("0.15") + 100 * Decimal("0.6")) / 1_000_000
+
+
+@pytest.mark.parametrize("most", [100, 99])
+def test_a_cut_answer_is_never_estimated_above_what_it_may_have(wire, answering, once, most):
+    """Given 100,000 tokens before the cut, and 99 or 100 allowed: what a server sends is no measure of its bill."""
+    answering(cut(wire.streamed(["x" * 400_000, "more"]), BEGUN[wire.provider], "breaks"))
+
+    assert refused(call(wire.model, max_output_tokens=most), heard=[]).usage.output_tokens == most
+
+
+def test_a_whole_answer_that_nobody_counted_is_never_estimated_above_what_it_may_have(serve):
+    serve(events(chunk({"content": "x" * 4000}), chunk({}, "stop"), "[DONE]"))
+
+    assert ask(call("openai/gpt-4o-mini", max_output_tokens=100), heard=[]).usage.output_tokens == 100
+    assert ask(call("openai/gpt-4o-mini"), heard=[]).usage.output_tokens == 1000
+
+
+def test_what_the_provider_told_of_a_cut_answer_stays_told(serve, once):
+    told = {"prompt_tokens": 50, "completion_tokens": 900, "total_tokens": 950}
+    serve(events(chunk({"content": "x" * 40_000}, usage=told), end="breaks"))
+
+    usage = refused(call("openai/gpt-4o-mini", max_output_tokens=100), heard=[]).usage
+
+    assert (usage.input_tokens, usage.output_tokens) == (50, 900)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "heard"),
+    [
+        (["a\ud83d", "\ude00b", "c"], ["a", "😀b", "c"]),
+        (["\ud83d", "\ude00"], ["😀"]),
+        (["a\ud83d\ude00", "b"], ["a😀", "b"]),
+        (["\ud83d", "\ud83d", "\ude00"], ["�", "😀"]),
+        (["a\ud83d", "b"], ["a", "�b"]),
+        (["a", "\ude00b"], ["a", "�b"]),
+        (["a\ud83d"], ["a", "�"]),
+    ],
+)
+def test_a_character_cut_in_two_is_one_again(wire, answering, pieces, heard):
+    answering(wire.streamed(pieces))
+    told: list[str] = []
+
+    reply = ask(call(wire.model), heard=told)
+
+    assert reply.text == "".join(heard)
+    assert told == heard
+
+
+@pytest.mark.parametrize("fold", [OpenAIFold, AnthropicFold, GeminiFold])
+def test_events_that_each_name_something_new_take_time_in_proportion(fold):
+    def cpu_of(count: int) -> float:
+        folded = fold()
+        folded.feed('{"type": "message_start", "message": {"usage": {"input_tokens": 5}}}')
+        began = time.thread_time()
+        for number in range(count):
+            folded.feed(f'{{"type": "message_delta", "usage": {{"u{number}": 1}}, "delta": {{"d{number}": 1}}, '
+                        f'"candidates": [{{"c{number}": 1}}], "e{number}": 1}}')  # fmt: skip
+        return time.thread_time() - began
+
+    cpu_of(100)
+    small, large = cpu_of(1000), cpu_of(40_000)
+
+    assert large < 200 * small  # forty times the events; over a thousand times the work if it were quadratic
 
 
 def _until(condition, seconds: float = 10) -> None:
