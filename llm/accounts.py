@@ -52,7 +52,7 @@ HELD = """, room AS (
     HAVING count(*) = (SELECT count(*) FROM needed)
 ), granted AS (
     SELECT tokens, ceil((%(input_usd)s + tokens * %(output_usd)s) * 1e10) / 1e10 AS amount_usd FROM (
-        SELECT least(%(wanted)s::bigint, div(left_usd - %(input_usd)s, nullif(%(output_usd)s, 0))::bigint) AS tokens
+        SELECT least(%(wanted)s::numeric, div(left_usd - %(input_usd)s, nullif(%(output_usd)s, 0)))::bigint AS tokens
         FROM room WHERE left_usd >= %(least_usd)s
     ) AS clipped
 ), held AS (
