@@ -21,7 +21,7 @@ SELECT task.id, (version.config -> 'limits')::text, (task.overrides -> 'limits')
 FROM up JOIN tasks_task AS task USING (id) JOIN agents_agentversion AS version ON version.id = task.version_id
 ORDER BY depth
 """
-DEPTH = UP + "SELECT max(depth) FROM up"
+DEPTH = "".join((UP, "SELECT max(depth) FROM up"))
 
 
 def limits_above(parent_id: str) -> dict[str, Limits]:
