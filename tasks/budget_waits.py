@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import sql
 
-from llm import accounts
+from llm import accounts, settling
 from llm.accounts import STARTS
 from llm.budget import Line
 from tasks import bell, dependents, moves
@@ -76,7 +76,10 @@ _READY = READY.format(starts=STARTS.format(period="line.period", at="clock_times
 
 
 def sweep() -> None:
-    """One round: holds of dead attempts are given back, and who waits for a budget that has room goes on."""
+    """One round: accounts are settled with the ledger, holds of dead attempts given back, and who waits for a budget that
+    has room goes on.
+    """
+    settling.settle_due()
     release_dead()
     for task_id, queue, has_room, is_late in waiting():
         if has_room:
@@ -99,7 +102,7 @@ def waiting() -> list[tuple[str, str, bool, bool]]:
     Looks at the 1000 after those that this process looked at last, then again from the first: who waits behind n
     others is found within n / 1000 + 1 rounds. Which of them is the first in line is told within one stretch.
     """
-    values = {"looked_at": LOOKED_AT, "days": settings.BUDGET_WAIT_DAYS, "batch": BATCH, "after": _POSITION.after}
+    values: dict[str, int | str] = {"looked_at": LOOKED_AT, "days": settings.BUDGET_WAIT_DAYS, "batch": BATCH, "after": _POSITION.after}
     with connection.cursor() as cursor:
         cursor.execute(_READY, values)
         rows = cursor.fetchall()
@@ -110,7 +113,7 @@ def waiting() -> list[tuple[str, str, bool, bool]]:
 class _Position:
     """How far this process has looked."""
 
-    after = ""  # a task's id
+    after: str = ""  # a task's id
 
 
 _POSITION = _Position()
