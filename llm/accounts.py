@@ -164,7 +164,7 @@ SELECT count(*) FROM freed
 """
 ADD = """
 UPDATE llm_account SET limit_usd = limit_usd + %s
-WHERE scope = 'task' AND scope_id = %s AND period = 'total' AND limit_usd IS NOT NULL
+WHERE scope = 'task' AND scope_id = %s AND period = 'total' AND limit_usd + %s <= coalesce(%s, 'Infinity'::numeric)
 RETURNING id
 """
 
@@ -262,9 +262,9 @@ def release(task_id: str, attempt: int) -> int:
     return int(run(RELEASE, {"task_id": task_id, "attempt": attempt})[0][0])
 
 
-def add(task_id: str, amount_usd: Decimal) -> bool:
-    """Raise the limit that the task brought along; False when it brought none."""
-    return bool(run(ADD, [amount_usd, task_id]))
+def add(task_id: str, amount_usd: Decimal, most_usd: Decimal | None = None) -> bool:
+    """Raise the limit that the task brought along; False when it brought none, or would have more than `most_usd`."""
+    return bool(run(ADD, [amount_usd, task_id, amount_usd, most_usd]))
 
 
 def _lines(statement: str, values: dict[str, Any]) -> tuple[int, Any, list[Line]]:

@@ -76,8 +76,8 @@ _READY = READY.format(starts=STARTS.format(period="line.period", at="clock_times
 
 
 def sweep() -> None:
-    """One round: accounts are settled with the ledger, holds of dead attempts given back, and who waits for a budget that
-    has room goes on.
+    """One round: accounts are settled with the ledger, holds of dead attempts given back, and who waits for a budget
+    that has room goes on.
     """
     settling.settle_due()
     release_dead()
@@ -102,7 +102,9 @@ def waiting() -> list[tuple[str, str, bool, bool]]:
     Looks at the 1000 after those that this process looked at last, then again from the first: who waits behind n
     others is found within n / 1000 + 1 rounds. Which of them is the first in line is told within one stretch.
     """
-    values: dict[str, int | str] = {"looked_at": LOOKED_AT, "days": settings.BUDGET_WAIT_DAYS, "batch": BATCH, "after": _POSITION.after}
+    values: dict[str, int | str] = {
+        "looked_at": LOOKED_AT, "days": settings.BUDGET_WAIT_DAYS, "batch": BATCH, "after": _POSITION.after,
+    }  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_READY, values)
         rows = cursor.fetchall()

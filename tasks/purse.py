@@ -139,7 +139,7 @@ class Purse:
 
     def _refusal(self, refused: Refused) -> Exception:
         if self._agent.limits.on_budget == "fail":
-            return BudgetExceeded(f"{refused} Raise it, or ask for less.")
+            return BudgetExceeded(f"{refused.told()} Raise it, or ask for less.")
         return Unaffordable(refused)
 
     def _in_force(self) -> bool:
@@ -153,9 +153,9 @@ class Purse:
             return
         with suppress(*AWAY):
             for line in accounts.warn(self._granted.lines, more):
-                about = of_line(line) | {"spent_usd": plain(line.spent_usd + more)}
-                log.warning("budget_warning", **about)
-                self._journal.tell(Note(EventType.BUDGET_WARNING, about))
+                stands = {"limit_usd": plain(line.limit_usd), "spent_usd": plain(line.spent_usd + more)}
+                log.warning("budget_warning", **of_line(line) | stands)
+                self._journal.tell(Note(EventType.BUDGET_WARNING, of_line(line, more)))
         connection.close()
 
     @cached_property
