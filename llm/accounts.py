@@ -50,7 +50,7 @@ HELD = """, room AS (
     HAVING count(*) = (SELECT count(*) FROM needed)
 ), granted AS (
     SELECT tokens, ceil((%(input_usd)s + tokens * %(output_usd)s) * 1e10) / 1e10 AS amount_usd FROM (
-        SELECT least(%(wanted)s::bigint, div(left_usd - %(input_usd)s, nullif(%(output_usd)s, 0))::bigint) AS tokens
+        SELECT least(%(wanted)s::numeric, div(left_usd - %(input_usd)s, nullif(%(output_usd)s, 0)))::bigint AS tokens
         FROM room WHERE left_usd >= %(least_usd)s
     ) AS clipped
 ), held AS (
@@ -78,23 +78,40 @@ SPENT_BY: dict[str, str] = {
             "UNION ALL SELECT charged_usd, cost_usd FROM llm_ledgerentry "
             "WHERE at >= opening.starts_at AND ancestors <> '{}' AND ancestors @> ARRAY[opening.scope_id]::varchar[]",
 }  # fmt: skip
+# Processes hear of a budget within a second, and calls that they end before that are not charged to it: so the account
+# of a new budget is settled with the ledger a little later, and then again (`llm.settling`). One that follows upon
+# that of an earlier period is known everywhere.
+SETTLE_SECONDS = 3
 OPENED = """, opening AS MATERIALIZED (
     SELECT * FROM (SELECT needed.*, {starts} AS starts_at FROM needed, clock WHERE scope = %(scope)s) AS present
     WHERE NOT EXISTS (SELECT 1 FROM llm_account AS a WHERE (a.scope, a.scope_id, a.period, a.starts_at)
         = (present.scope, present.scope_id, present.period, present.starts_at)
         AND (present.own IS NULL OR a.limit_usd IS NOT NULL))
 )
-INSERT INTO llm_account (scope, scope_id, period, starts_at, limit_usd, spent_usd, reserved_usd, warned)
+INSERT INTO llm_account (scope, scope_id, period, starts_at, limit_usd, spent_usd, reserved_usd, warned, opened_at,
+    settle_at)
 SELECT scope, scope_id, period, starts_at, own,
-    (SELECT coalesce(sum(coalesce(charged_usd, cost_usd)), 0) FROM ({spent}) AS entry), 0, false
+    (SELECT coalesce(sum(coalesce(charged_usd, cost_usd)), 0) FROM ({spent}) AS entry), 0, false, clock_timestamp(),
+    CASE WHEN limit_usd IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM llm_account AS a WHERE (a.scope, a.scope_id, a.period)
+            = (opening.scope, opening.scope_id, opening.period) AND a.starts_at < opening.starts_at
+    ) THEN clock_timestamp() + make_interval(secs => {after}) END
 FROM opening ORDER BY scope_id, period
 ON CONFLICT (scope, scope_id, period, starts_at)
     DO UPDATE SET limit_usd = coalesce(llm_account.limit_usd, excluded.limit_usd)
 """
 OPEN = {
-    scope: NEEDED + OPENED.format(starts=STARTS.format(period="needed.period", at="clock.at"), spent=spent)
+    scope: NEEDED + OPENED.format(
+        starts=STARTS.format(period="needed.period", at="clock.at"), spent=spent, after=SETTLE_SECONDS
+    )
     for scope, spent in SPENT_BY.items()
 }
+REOPEN = """
+UPDATE llm_account AS a SET opened_at = clock_timestamp(), settle_at = clock_timestamp()
+FROM llm_budget AS b WHERE b.enabled AND (b.scope, b.scope_id, b.period) = (a.scope, a.scope_id, a.period)
+    AND a.scope = %s AND a.scope_id = %s AND a.starts_at = {starts}
+"""
+_REOPEN = REOPEN.format(starts=STARTS.format(period="a.period", at="clock_timestamp()"))
 # Budgets as they stand in the present period, also those whose account no call has opened yet.
 STANDING = """
 SELECT asked.scope, asked.scope_id, asked.period, least(b.limit_usd, a.limit_usd), coalesce(a.spent_usd, 0),
@@ -145,7 +162,7 @@ SELECT count(*) FROM freed
 """
 ADD = """
 UPDATE llm_account SET limit_usd = limit_usd + %s
-WHERE scope = 'task' AND scope_id = %s AND period = 'total' AND limit_usd IS NOT NULL
+WHERE scope = 'task' AND scope_id = %s AND period = 'total' AND limit_usd + %s <= coalesce(%s, 'Infinity'::numeric)
 RETURNING id
 """
 
@@ -217,8 +234,12 @@ def open_accounts(payer: Payer) -> None:
 
 
 def open_account(scope: str, scope_id: str) -> None:
-    """Open the accounts of budgets just made or switched on, so that they show what was spent before. Commits."""
+    """Open the accounts of budgets just made or switched on, so that they show what was spent before. Commits.
+
+    Those that are open already may have missed what was spent while nothing was in force: they are settled soon.
+    """
     prepared.rows(OPEN[scope], {"scope": scope, "scopes": [scope], "scope_ids": [scope_id], "own": [None]})
+    prepared.rows(_REOPEN, [scope, scope_id])
 
 
 def standings(budgets: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], Line]:
@@ -239,9 +260,9 @@ def release(task_id: str, attempt: int) -> int:
     return int(prepared.rows(RELEASE, {"task_id": task_id, "attempt": attempt})[0][0])
 
 
-def add(task_id: str, amount_usd: Decimal) -> bool:
-    """Raise the limit that the task brought along; False when it brought none."""
-    return bool(prepared.rows(ADD, [amount_usd, task_id]))
+def add(task_id: str, amount_usd: Decimal, most_usd: Decimal | None = None) -> bool:
+    """Raise the limit that the task brought along; False when it brought none, or would have more than `most_usd`."""
+    return bool(prepared.rows(ADD, [amount_usd, task_id, amount_usd, most_usd]))
 
 
 def _lines(statement: str, values: dict[str, Any]) -> tuple[int, Any, list[Line]]:

@@ -87,15 +87,16 @@ def enter(model: str, address: str, tokens: int, attempt_seconds: float) -> Tick
     return Ticket(keys, limits, circuit, ticket_id, int(said[1]), tokens, bool(said[2]), int(said[3]))
 
 
-def leave(ticket: Ticket | None, failure: BaseException | None, tokens: int) -> None:
+def leave(ticket: Ticket | None, failure: BaseException | None, tokens: int, *, clipped: bool = False) -> None:
     """Give the slot back, correct the tokens to what the attempt took, and tell the circuit how it ended.
 
     A failure that may pass counts against the circuit; an answer, or a refusal of this one request, closes it;
-    an attempt that was given up says nothing.
+    an attempt that was given up says nothing. Nor does one that had less time than LLM_TIMEOUT_SECONDS and used it up
+    (`clipped`): one task's hurry is not the model's ill health.
     """
     if ticket is None:
         return
-    outcome = _outcome(failure)
+    outcome = "neither" if clipped else _outcome(failure)
     if not ticket.limits and outcome == "ok" and not ticket.trial and not ticket.failures:
         return  # there is nothing to forget
     given: list[str | int | float] = [

@@ -12,7 +12,7 @@ from functools import partial
 from django.conf import settings
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
-from llm import admission, providers, tokens
+from llm import admission, credentials, providers, tokens
 from llm.errors import Abandoned, BadOptions, Barred, Later, ModelError, ModelTimeout
 from llm.messages import Attempt, ModelCall, ModelSettings, Reply, Usage
 from llm.pause import pause
@@ -26,6 +26,7 @@ Players = Callable[[ModelSettings], Play]
 _BACK_OFF = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.25)  # 0.5 to 0.75 s, 1 to 1.25 s, 2 to 2.25 s …
 PUT_OFF_SECONDS = 5.0  # where nobody knows how long it takes; doubled each time it did not do
 PUT_OFF_MAX_SECONDS = 80.0
+CLOCK_SECONDS = 0.05  # by which a timeout may come early
 
 
 class Asking:
@@ -142,18 +143,21 @@ class Asking:
         """Hold a place at the model for the block, which fills in the tokens it used. Raises Later without one."""
         used: list[int] = []
         ticket, failure = self.enter(chosen), None
+        allowed, started = self.timeout(chosen), time.monotonic()
         try:
             yield used
         except BaseException as error:
             failure = error
             raise
         finally:
-            admission.leave(ticket, failure, sum(used))
+            in_vain = isinstance(failure, ModelTimeout) and time.monotonic() - started >= allowed - CLOCK_SECONDS
+            clipped = in_vain and allowed < settings.LLM_TIMEOUT_SECONDS
+            admission.leave(ticket, failure, sum(used), clipped=clipped)
 
     def enter(self, chosen: ModelSettings) -> admission.Ticket | None:
         """A short wait is waited here, a long one is told. Raises Later and Abandoned."""
         needed, waited = _tokens_of(self.call, chosen), 0.0
-        address = chosen.credential or chosen.api_base or providers.base_of(providers.split(chosen.model)[0])
+        address = credentials.place_of(chosen, providers.split(chosen.model)[0])
         while isinstance(said := admission.enter(chosen.model, address, needed, self.timeout(chosen)),
                          admission.Refused):  # fmt: skip
             waited += said.seconds

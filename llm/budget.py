@@ -105,6 +105,11 @@ class Line:
         span = {"day": " for a day", "month": " for a month"}.get(self.period, whole)
         return f"the budget of {owner}{span}"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than the owner of one task spend of it: how it stands is not that owner's to know."""
+        return self.scope in ("fleet", "agent")
+
     def standing(self) -> str:
         """
         >>> Line("fleet", "", "day", Decimal(5), Decimal("4.9"), Decimal("0.08")).standing()
@@ -137,11 +142,11 @@ class Refused:
     offer: Offer
 
     def __str__(self) -> str:
-        name = self.line.name
-        return (
-            f"{name[0].upper()}{name[1:]} does not cover the next call, which may cost {shown(self.offer.least_usd)} "
-            f"or more: {self.line.standing()}."
-        )
+        return refusal(self.line, self.offer.least_usd, f": {self.line.standing()}")
+
+    def told(self) -> str:
+        """For the task's owner, who may read everything that is kept of it."""
+        return refusal(self.line, self.offer.least_usd) if self.line.is_shared else str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,12 @@ Verdict = Granted | Refused | Unpriced
 
 def tightest(lines: Sequence[Line]) -> Line:
     return min(lines, key=lambda line: line.left_usd)
+
+
+def refusal(line: Line, needed_usd: Decimal, standing: str = "") -> str:
+    """That the budget does not cover a call, and how it stands where that may be told."""
+    name = f"{line.name[0].upper()}{line.name[1:]}"
+    return f"{name} does not cover the next call, which may cost {shown(needed_usd)} or more{standing}."
 
 
 def shown(amount: Decimal) -> str:

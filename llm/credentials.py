@@ -6,6 +6,7 @@ row's `base_url`, or an agent's `api_base`.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -50,6 +51,18 @@ def access(chosen: ModelSettings, provider: str) -> Access:
     if key and not key_reference.sendable(key):
         raise MissingKey(_UNSENDABLE.format(providers.KEY_VARIABLES[provider]))
     return Access(key, chosen.api_base or providers.base_of(provider))
+
+
+def place_of(chosen: ModelSettings, provider: str) -> str:
+    """What tells one account at one server from another: the credential and the address that is really called; ''
+    for the provider's own with the workers' key. Queries as `access` does.
+    """
+    base = chosen.api_base or providers.base_of(provider)
+    if not chosen.credential:
+        return base
+    with suppress(CredentialGone):
+        base = _row(chosen.credential).base_url or base
+    return f"{chosen.credential} {base}".rstrip()
 
 
 def forget(label: str) -> None:

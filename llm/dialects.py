@@ -81,7 +81,7 @@ class OpenAI:
         headers = _headers(config, saying, params, known)
         url = config.get_complete_url(saying.base, saying.key, saying.name, params, known, stream=saying.streamed)
         body = config.transform_request(saying.name, saying.messages, params, known, headers)
-        body |= config.transform_extra_body(extra_body, body, saying.name, known)
+        body |= _beside(body, config.transform_extra_body(extra_body, body, saying.name, known))
         if saying.streamed:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return Request(url, headers, _encoded(body), config, _again(saying, params, known))
@@ -101,7 +101,7 @@ class Anthropic:
         headers = _headers(config, saying, params, known)
         body = config.transform_request(saying.name, saying.messages, params, known, headers)
         headers, body = update_request_with_filtered_beta(headers, body, saying.provider)
-        body |= extra_body | ({"stream": True} if saying.streamed else {})
+        body |= _beside(body, extra_body) | ({"stream": True} if saying.streamed else {})
         again = _again(saying, params, known, json_mode)
         return Request(self._url(saying.base), headers, _encoded(body), config, again)
 
@@ -201,6 +201,14 @@ def _headers(config: Any, saying: Saying, params: dict[str, Any], known: dict[st
         api_key=saying.key or None, api_base=saying.base,
     )  # fmt: skip
     return headers
+
+
+def _beside(body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What is merged into the request, which may not change what stands in it. Raises BadOptions."""
+    for name in extra:
+        if name in body:
+            raise BadOptions(f"provider_options.extra_body.{name}: the request has it already; it cannot be replaced")
+    return dict(extra)
 
 
 def _again(

@@ -77,6 +77,8 @@ def prepare(call: ModelCall, provider: str, on_delta: OnDelta | None = None) -> 
     saying = dialects.Saying(provider, name, messages, given, key, base, on_delta is not None)
     try:
         request = dialect.write(saying)
+    except ModelError:
+        raise
     except Exception as error:  # LiteLLM raises its own classes and, from its inside, any other
         raise failures.translate(error, call.settings.model, None, {}) from None
     return Prepared(call, provider, name, dialect, request, on_delta)

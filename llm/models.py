@@ -148,12 +148,17 @@ class Account(models.Model):
     spent_usd = dollars(default=Decimal(0))
     reserved_usd = dollars(default=Decimal(0))
     warned = models.BooleanField(default=False)  # that 80 % are spent
+    opened_at = models.DateTimeField(default=timezone.now)
+    settle_at = models.DateTimeField(null=True)  # when `llm.settling` compares it with the ledger next
 
     class Meta:
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(fields=["scope", "scope_id", "period", "starts_at"], name="account_once"),
             models.CheckConstraint(condition=Q(spent_usd__gte=0, reserved_usd__gte=0), name="account_not_negative"),
+        ]
+        indexes = [
+            models.Index(fields=["settle_at"], name="account_to_settle", condition=Q(settle_at__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import sql
 
-from llm import accounts
+from llm import accounts, settling
 from llm.accounts import STARTS
 from llm.budget import Line
 from tasks import bell, dependents, moves
@@ -33,17 +33,19 @@ FROM llm_reservation AS held LEFT JOIN tasks_task AS task ON task.id = held.task
 WHERE task.id IS NULL OR task.status <> 'running' OR task.attempt <> held.attempt
 GROUP BY held.task_id LIMIT %s
 """
-# Of those that wait for the same budget the first in line go on, as many as what they would like to have fits; the
-# first of all as soon as its shortest answer does. One that nothing limits any more goes on, too.
+# A stretch of those that wait, by id; each round looks at the next one, so that no queue for one budget hides who waits
+# for another. Of those that wait for the same budget the first in line go on, as many as what they would like to have
+# fits; the first of all as soon as its shortest answer does. One that nothing limits any more goes on, too.
 READY = """
-WITH waiting AS (
+WITH waiting AS MATERIALIZED (
     SELECT task.id, task.queue, task.priority, event.at, event.data ->> 'scope' AS scope,
         event.data ->> 'scope_id' AS scope_id, event.data ->> 'period' AS period,
         (event.data ->> 'needed_usd')::numeric AS needed_usd, (event.data ->> 'wanted_usd')::numeric AS wanted_usd
     FROM tasks_task AS task CROSS JOIN LATERAL (
         SELECT at, data FROM tasks_event WHERE task_id = task.id AND type = 'task.waiting' ORDER BY seq DESC LIMIT 1
     ) AS event
-    WHERE task.status = 'waiting' AND task.waiting_on = 'budget' ORDER BY task.id LIMIT %(looked_at)s
+    WHERE task.status = 'waiting' AND task.waiting_on = 'budget' AND task.id > %(after)s
+    ORDER BY task.id LIMIT %(looked_at)s
 ), line AS (
     SELECT waiting.*, coalesce(sum(wanted_usd) OVER (
         PARTITION BY scope, scope_id, period ORDER BY priority DESC, id
@@ -57,19 +59,27 @@ WITH waiting AS (
         AND budget.period = line.period AND budget.enabled
     LEFT JOIN llm_account AS account ON account.scope = line.scope AND account.scope_id = line.scope_id
         AND account.period = line.period AND account.starts_at = {starts}
+), judged AS (
+    SELECT id, queue, priority, limit_usd IS NULL OR before_usd + needed_usd <= limit_usd - taken_usd AS has_room,
+        at < clock_timestamp() - make_interval(days => %(days)s) AS is_late
+    FROM standing
+), chosen AS (
+    SELECT judged.*, row_number() OVER (PARTITION BY has_room ORDER BY priority DESC, id) AS place
+    FROM judged WHERE has_room OR is_late
 )
-SELECT id, queue, limit_usd IS NULL OR before_usd + needed_usd <= limit_usd - taken_usd,
-    at < clock_timestamp() - make_interval(days => %(days)s)
-FROM standing
-WHERE limit_usd IS NULL OR before_usd + needed_usd <= limit_usd - taken_usd
-    OR at < clock_timestamp() - make_interval(days => %(days)s)
-ORDER BY priority DESC, id LIMIT %(batch)s
+SELECT (SELECT CASE WHEN count(*) = %(looked_at)s THEN max(id) ELSE '' END FROM waiting),
+    id, queue, has_room, is_late
+FROM (SELECT 1) AS always LEFT JOIN chosen ON place <= %(batch)s
+ORDER BY priority DESC, id
 """
 _READY = READY.format(starts=STARTS.format(period="line.period", at="clock_timestamp()"))
 
 
 def sweep() -> None:
-    """One round: holds of dead attempts are given back, and who waits for a budget that has room goes on."""
+    """One round: accounts are settled with the ledger, holds of dead attempts given back, and who waits for a budget
+    that has room goes on.
+    """
+    settling.settle_due()
     release_dead()
     for task_id, queue, has_room, is_late in waiting():
         if has_room:
@@ -87,11 +97,28 @@ def release_dead() -> int:
 
 
 def waiting() -> list[tuple[str, str, bool, bool]]:
-    """Up to 100 waiting tasks and their queues: those that may go on, those that waited too long. One query."""
+    """Waiting tasks and their queues: up to 100 that may go on, and up to 100 that waited too long. One query.
+
+    Looks at the 1000 after those that this process looked at last, then again from the first: who waits behind n
+    others is found within n / 1000 + 1 rounds. Which of them is the first in line is told within one stretch.
+    """
+    values: dict[str, int | str] = {
+        "looked_at": LOOKED_AT, "days": settings.BUDGET_WAIT_DAYS, "batch": BATCH, "after": _POSITION.after,
+    }  # fmt: skip
     with connection.cursor() as cursor:
-        cursor.execute(_READY, {"looked_at": LOOKED_AT, "days": settings.BUDGET_WAIT_DAYS, "batch": BATCH})
-        rows: list[tuple[str, str, bool, bool]] = cursor.fetchall()
-        return rows
+        cursor.execute(_READY, values)
+        rows = cursor.fetchall()
+    _POSITION.after = rows[0][0]
+    return [(task_id, queue, has_room, is_late) for _, task_id, queue, has_room, is_late in rows if task_id]
+
+
+class _Position:
+    """How far this process has looked."""
+
+    after: str = ""  # a task's id
+
+
+_POSITION = _Position()
 
 
 def blocking(task: Task) -> Line | None:

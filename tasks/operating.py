@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from agents.requests import StrictView
 from tasks import resuming, why
+from tasks.keys import allows
 from tasks.models import Task, Worker
 from tasks.serializers import ResumeSerializer, TaskSerializer, WhySerializer, WorkerSerializer, shown
 from tasks.views import READ, Verb, key_of, visible
@@ -25,7 +26,8 @@ class Resume(Verb):
         task = self.steerable(request, task_id)
         given, by = said.validated_data, str(request.auth)
         if "add_budget_usd" in given:
-            resumed = resuming.add_budget(task.id, given["add_budget_usd"], by=by)
+            beyond = allows(key_of(request), "admin")
+            resumed = resuming.add_budget(task.id, given["add_budget_usd"], by=by, beyond_agent=beyond)
         else:
             resumed = resuming.resolve(task.id, given["resolve"], by=by, result=given.get("result"))
         return Response(shown(resumed), status=202)
@@ -42,8 +44,10 @@ class Why(StrictView, generics.GenericAPIView[Task]):
 
     @extend_schema(operation_id="tasks_why")
     def get(self, request: Request, task_id: str) -> Response:
-        task = get_object_or_404(visible(key_of(request)), pk=task_id)
-        answer = {"status": task.status, "waiting_on": task.waiting_on, "reasons": why.reasons(task)}
+        key = key_of(request)
+        task = get_object_or_404(visible(key), pk=task_id)
+        reasons = why.reasons(task, shared_money=allows(key, "tasks:read_all"))
+        answer = {"status": task.status, "waiting_on": task.waiting_on, "reasons": reasons}
         return Response(WhySerializer(answer).data)
 
 

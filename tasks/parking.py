@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from django.utils import timezone
@@ -82,24 +83,25 @@ class Unaffordable(Parked):
     waiting_on = WaitingOn.BUDGET
 
     def __init__(self, refused: Refused) -> None:
-        super().__init__(str(refused))
+        super().__init__(refused.told())
         self.refused = refused
 
     def told(self) -> dict[str, Any]:
-        """The budget, how it stands, what the call needs, and what it would like to have."""
+        """The budget, what the call needs, and what it would like to have; how it stands when no others spend of it."""
         line, offer = self.refused.line, self.refused.offer
-        return super().told() | of_line(line) | {
-            "reserved_usd": plain(line.reserved_usd), "needed_usd": plain(offer.least_usd),
+        held = {} if line.is_shared else {"reserved_usd": plain(line.reserved_usd)}
+        return super().told() | of_line(line) | held | {
+            "needed_usd": plain(offer.least_usd),
             "wanted_usd": plain(offer.most_usd), "detail": str(self),
         }  # fmt: skip
 
 
-def of_line(line: Line) -> dict[str, Any]:
-    """A budget and how it stands, for an event."""
-    return {
-        "scope": line.scope, "scope_id": line.scope_id, "period": line.period, "limit_usd": plain(line.limit_usd),
-        "spent_usd": plain(line.spent_usd),
-    }  # fmt: skip
+def of_line(line: Line, more_usd: Decimal = Decimal(0)) -> dict[str, Any]:
+    """A budget for an event, and how it stands, with `more_usd` spent, unless others spend of it, too."""
+    about = {"scope": line.scope, "scope_id": line.scope_id, "period": line.period}
+    if line.is_shared:
+        return about
+    return about | {"limit_usd": plain(line.limit_usd), "spent_usd": plain(line.spent_usd + more_usd)}
 
 
 def plain(amount: object) -> str:

@@ -1,7 +1,6 @@
 """The money of one run: what its calls may cost is reserved before them, what they did cost is charged after."""
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,8 +12,7 @@ from typing import TypeVar
 import structlog
 from django.db import InterfaceError, OperationalError, connection
 
-from agents import overrides
-from agents.contract import Assembled, Limits, Turn
+from agents.contract import Assembled, Turn
 from llm import accounts, offers
 from llm.accounts import Payer
 from llm.budget import Granted, Offer, Refused, Unpriced, dearest
@@ -22,6 +20,7 @@ from llm.errors import BudgetExceeded
 from llm.in_force import IN_FORCE
 from llm.ledger import Charge
 from llm.messages import Attempt, ModelSettings, Usage
+from tasks.ancestry import limits_above
 from tasks.journal import Journal
 from tasks.leases import Held
 from tasks.models import Task
@@ -33,17 +32,6 @@ from tasks.stops import Fenced
 log = structlog.get_logger(__name__)
 
 AWAY = (OperationalError, InterfaceError)
-MOST_ANCESTORS = 100
-ANCESTORS = """
-WITH RECURSIVE up AS (
-    SELECT %s::varchar AS id, 1 AS depth
-    UNION ALL SELECT task.parent_id, depth + 1 FROM up JOIN tasks_task AS task USING (id)
-    WHERE task.parent_id IS NOT NULL AND depth < %s
-)
-SELECT task.id, (version.config -> 'limits')::text, (task.overrides -> 'limits')::text, task.limits::text
-FROM up JOIN tasks_task AS task USING (id) JOIN agents_agentversion AS version ON version.id = task.version_id
-ORDER BY depth
-"""
 
 Value = TypeVar("Value")
 
@@ -151,7 +139,7 @@ class Purse:
 
     def _refusal(self, refused: Refused) -> Exception:
         if self._agent.limits.on_budget == "fail":
-            return BudgetExceeded(f"{refused} Raise it, or ask for less.")
+            return BudgetExceeded(f"{refused.told()} Raise it, or ask for less.")
         return Unaffordable(refused)
 
     def _in_force(self) -> bool:
@@ -165,9 +153,9 @@ class Purse:
             return
         with suppress(*AWAY):
             for line in accounts.warn(self._granted.lines, more):
-                about = of_line(line) | {"spent_usd": plain(line.spent_usd + more)}
-                log.warning("budget_warning", **about)
-                self._journal.tell(Note(EventType.BUDGET_WARNING, about))
+                stands = {"limit_usd": plain(line.limit_usd), "spent_usd": plain(line.spent_usd + more)}
+                log.warning("budget_warning", **of_line(line) | stands)
+                self._journal.tell(Note(EventType.BUDGET_WARNING, of_line(line, more)))
         connection.close()
 
     @cached_property
@@ -176,7 +164,7 @@ class Purse:
         task = self._task
         limits = {task.id: self._agent.limits}
         if task.parent_id:
-            limits |= self._persistently(lambda: ancestors(str(task.parent_id)))
+            limits |= self._persistently(lambda: limits_above(str(task.parent_id)))
         own = {name: found.max_cost_usd for name, found in limits.items() if found.max_cost_usd is not None}
         return Payer(
             task.id, task.version.agent.slug, str(task.api_key_id or ""), tuple(limits)[1:], own_limits=own
@@ -197,11 +185,3 @@ class Purse:
             finally:
                 connection.close()
         raise Fenced
-
-
-def ancestors(parent_id: str) -> dict[str, Limits]:
-    """The tasks above, nearest first, each with its own tightest limits. One query."""
-    with connection.cursor() as cursor:
-        cursor.execute(ANCESTORS, [parent_id, MOST_ANCESTORS])
-        rows = cursor.fetchall()
-    return {task_id: overrides.tightest(*(json.loads(text or "{}") for text in given)) for task_id, *given in rows}

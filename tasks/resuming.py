@@ -44,21 +44,27 @@ def resolve(task_id: str, how: str, *, by: str, result: Any = None) -> Task:
     return task_by_id(task_id)
 
 
-def add_budget(task_id: str, amount_usd: Decimal, *, by: str) -> Task:
+def add_budget(task_id: str, amount_usd: Decimal, *, by: str, beyond_agent: bool = True) -> Task:
     """Raise the budget that the task brought along, or that it draws from a task above it, and let it go on. Commits.
 
-    Raises UnknownTask, NotWaiting, and WrongKind when it waits for something else or for a budget of somebody else.
+    Raises UnknownTask, NotWaiting, and WrongKind when it waits for something else or for a budget of somebody else, or,
+    unless `beyond_agent`, when it would have more than `limits.max_cost_usd` of the agent's version.
     """
     task = _waiting(task_id)
     if task.waiting_on != WaitingOn.BUDGET:
         raise WrongKind(f"The task waits for {task.get_waiting_on_display()}, not for a budget.")
     owner = _owner(task)
+    most = None if beyond_agent else _most_of_agent(owner)
     note = Note(EventType.TASK_RESUMED, {"by": by, "add_budget_usd": f"{amount_usd:f}", "budget_of": owner})
     change = Change(to=Status.PENDING, sources=frozenset({Status.WAITING}), assign=_AWAKE, notes=(note,))
     with transaction.atomic():
         if moves.apply(task_id, change) is None:
             raise NotWaiting("The task was resumed or cancelled a moment ago; read it again.")
-        accounts.add(owner, amount_usd)
+        if not accounts.add(owner, amount_usd, most) and most is not None:
+            raise WrongKind(
+                f"With ${amount_usd:f} more, {owner} would have more than its agent allows a task "
+                f"(limits.max_cost_usd: ${most:f}): add less, or let somebody with the scope admin add it."
+            )
     bell.nudge(task.queue)
     return task_by_id(task_id)
 
@@ -75,6 +81,13 @@ def _owner(task: Task) -> str:
     if line.scope != "task" or others.exists() or not family.exists():
         raise WrongKind(f"The task waits for {line.name}, which is not its own: raise that one; then it goes on.")
     return line.scope_id
+
+
+def _most_of_agent(owner: str) -> Decimal | None:
+    """What the agent's version allows a task of it; None when it says nothing. One query."""
+    config = Task.objects.values_list("version__config", flat=True).get(id=owner)
+    said = config.get("limits", {}).get("max_cost_usd")
+    return None if said is None else Decimal(str(said))
 
 
 def _waiting(task_id: str) -> Task:

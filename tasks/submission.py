@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from agents import config
 from agents.errors import FieldProblem
+from tasks.ancestry import MOST_ANCESTORS, is_too_deep
 from tasks.keys import allows
 from tasks.models import ApiKey, Task
 
@@ -94,7 +95,9 @@ def _metadata(metadata: Any) -> Iterator[FieldProblem]:
 
 
 def _relations(submission: Submission) -> Iterator[FieldProblem]:
-    """Other tasks that it names: each has to be one that the key may see. One query, and only when there are any."""
+    """Other tasks that it names: each has to be one that the key may see. One query, another for a
+    parent, and only when there are any.
+    """
     named = [task_id for task_id in (submission.parent_task_id, *submission.depends_on) if task_id]
     if not named:
         return
@@ -117,6 +120,9 @@ def _parent(task_id: str, parent: Task | None) -> Iterator[FieldProblem]:
         yield FieldProblem("/parent_task_id", "unknown_task", f"There is no task {task_id!r}.")
     elif parent.is_final or parent.cancel_requested_at is not None:
         yield FieldProblem("/parent_task_id", "parent_ended", f"{task_id} has ended and can have no more children.")
+    elif is_too_deep(task_id):
+        detail = f"{task_id} has {MOST_ANCESTORS} tasks above it, as many as there may be; submit this one higher up."
+        yield FieldProblem("/parent_task_id", "too_deep", detail)
 
 
 def visible_to(key: ApiKey | None) -> QuerySet[Task]:

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from agents import overrides
-from llm.budget import shown as dollars
+from llm.budget import Line, refusal
 from tasks.budget_waits import asked_for, blocking
 from tasks.models import Step, Task
 from tasks.prospects import Facts, ahead, facts, last_seen
@@ -35,11 +35,14 @@ class Reason:
     action: str
 
 
-def reasons(task: Task) -> list[Reason]:
+def reasons(task: Task, *, shared_money: bool = True) -> list[Reason]:
     """Why the task stands where it stands, the decisive reason first; never empty. At most four cheap queries.
 
-    `task` comes with its agent and version.
+    `task` comes with its agent and version. Without `shared_money` nothing is told of how a budget stands that others
+    spend of, too.
     """
+    if task.status == Status.WAITING and task.waiting_on == WaitingOn.BUDGET and not shared_money:
+        return [_budget_of_others(task)]
     if task.status in FINAL:
         return [_final(task)]
     return list(EXPLAIN[Status(task.status)](task))
@@ -206,16 +209,31 @@ def _budget(task: Task) -> Reason:
     if line is None:
         return WAITS["budget"]
     needed = Decimal(asked_for(task)["needed_usd"])
-    name = f"{line.name[0].upper()}{line.name[1:]}"
     if needed <= line.left_usd:
-        return Reason("budget", f"{name} has room again.", "Wait a few seconds: it goes on by itself.")
-    text = f"{name} does not cover the next call, which may cost {dollars(needed)} or more: {line.standing()}."
+        text = f"{line.name[0].upper()}{line.name[1:]} has room again."
+        return Reason("budget", text, "Wait a few seconds: it goes on by itself.")
+    text = refusal(line, needed, f": {line.standing()}")
     if needed <= line.limit_usd - line.spent_usd:
         return Reason("budget", text, "Wait: it goes on by itself when those calls end. Or raise the budget.")
     if line.scope == "task":
         return Reason("budget", text, "Add to it: resume the task with add_budget_usd. Or cancel the task.")
     until = {"day": ", or wait for the next day (00:00 UTC)", "month": ", or wait for the next month (UTC)"}
     return Reason("budget", text, f"Raise that budget{until.get(line.period, ', or cancel the task')}.")
+
+
+def _budget_of_others(task: Task) -> Reason:
+    """For who may know of this task only: which budget, and what the call needs."""
+    line = blocking(task)
+    if line is None or _may_know(task, line):
+        return _budget(task)
+    action = "Wait: it goes on by itself when there is room. Or ask an administrator to raise that budget."
+    return Reason("budget", refusal(line, Decimal(asked_for(task)["needed_usd"])), action)
+
+
+def _may_know(task: Task, line: Line) -> bool:
+    """Of a budget of the task, of its API key, or of a task above it that the same key submitted."""
+    of_family = line.scope == "task" and Task.objects.filter(id=line.scope_id, api_key=task.api_key_id).exists()
+    return line.scope == "api_key" or of_family
 
 
 def _children(task: Task) -> Reason:

@@ -86,6 +86,14 @@ def test_the_shortest_answer_that_is_worth_a_call_has_to_fit(limit: str, tokens:
     assert (verdict.output_tokens if isinstance(verdict, Granted) else None) == tokens
 
 
+def test_a_model_that_costs_next_to_nothing_fits_a_large_budget() -> None:
+    """A million dollars are 10^22 of its tokens, more than a bigint holds."""
+    budget(limit="1000000")
+    verdict = reserve(offer=Offer(Decimal(0), Decimal("1e-16"), 100))
+    assert isinstance(verdict, Granted)
+    assert (verdict.output_tokens, verdict.amount_usd) == (100, Decimal("1e-10"))
+
+
 def test_a_refusal_names_the_budget_its_limit_what_is_spent_and_what_is_held() -> None:
     budget("fleet", "5")
     budget("agent", "0.15")

@@ -374,10 +374,33 @@ def test_a_redis_that_closed_idle_connections_is_not_taken_for_lost(monkeypatch)
 
 
 def test_a_server_that_hangs_opens_the_circuit_too(settings, point):
+    settings.LLM_CIRCUIT_FAILURES, settings.LLM_MAX_ATTEMPTS, settings.LLM_TIMEOUT_SECONDS = 1, 1, 0.2
+    with OpenAIServer([hang()]) as server:
+        point("openai", server.base_url)
+        with pytest.raises(ModelTimeout):
+            ask(call(MODEL))
+
+        turned_away(address=server.base_url)
+
+
+def test_a_caller_in_a_hurry_does_not_open_the_circuit_of_others(settings, point):
+    """Neither by its agent's `call_timeout_seconds` nor by the little time that its task has left."""
     settings.LLM_CIRCUIT_FAILURES, settings.LLM_MAX_ATTEMPTS = 1, 1
     with OpenAIServer([hang()]) as server:
         point("openai", server.base_url)
         with pytest.raises(ModelTimeout):
             ask(call(MODEL, call_timeout_seconds=0.2))
+        with pytest.raises(ModelTimeout):
+            ask(call(MODEL, seconds_left=0.2))
 
-        turned_away(address=server.base_url)
+        admitted(address=server.base_url)
+
+
+def test_a_hurried_trial_leaves_the_next_one_to_another_call(settings):
+    settings.LLM_CIRCUIT_COOLDOWN_SECONDS = 0.1
+    fail(3)
+    trial = soon(lambda: (said := enter(MODEL, "", 0, 60)) and isinstance(said, Ticket) and said)
+
+    leave(trial, ModelTimeout(), 0, clipped=True)
+
+    assert admitted().trial

@@ -9,10 +9,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from llm import credentials, masking
-from llm.errors import CredentialGone, MissingKey
+from llm.errors import CredentialGone, MissingKey, ModelError
+from llm.messages import ModelSettings
 from llm.models import Provider
 from llm.tests.calls import KEY, ask, call
 from llm.tests.openai_server import OpenAIServer, error, text
+from llm.tests.redis_server import forget
 
 MODEL = "openai/gpt-4o-mini"
 OWN = "canary-of-a-row-0123456789"
@@ -222,3 +224,27 @@ def test_a_file_that_cannot_be_read_is_named(serve, row, monkeypatch, tmp_path):
     with pytest.raises(MissingKey, match=r"of credential 'team-b' .*TEAM_B_API_KEY_FILE.*nothing"):
         ask(call(MODEL, credential="team-b"))
     assert credentials.missing_variable(made) == "TEAM_B_API_KEY"
+
+
+def test_a_credential_at_another_address_has_a_circuit_of_its_own(row):
+    row()
+    row(label="fixed", base_url="https://gateway.test/v1")
+
+    def place(label: str, base: str) -> str:
+        return credentials.place_of(ModelSettings(MODEL, credential=label, api_base=base), "openai")
+
+    assert place("team-b", "http://a.test/v1") != place("team-b", "http://b.test/v1") != place("team-b", "")
+    assert place("team-b", "http://a.test/v1") != place("", "http://a.test/v1")
+    assert place("fixed", "http://a.test/v1") == place("fixed", "")  # where the row says the address, it holds
+
+
+def test_one_agents_dead_address_does_not_close_the_credential_to_others(settings, serve, row):
+    settings.LLM_CIRCUIT_FAILURES, settings.LLM_MAX_ATTEMPTS = 1, 1
+    forget()
+    row()
+    server = serve(text("ok"))
+    with pytest.raises(ModelError):
+        ask(call(MODEL, credential="team-b", api_base="http://127.0.0.1:9/v1"))
+
+    assert ask(call(MODEL, credential="team-b", api_base=server.base_url)).text == "ok"
+    forget()

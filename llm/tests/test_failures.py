@@ -344,6 +344,13 @@ def test_a_long_message_of_a_provider_is_cut(serve):
         ({"num_retries": 5}, "num_retries"),
         ({"temperature": 1}, "temperature"),
         ({"extra_headers": {"Authorization": "x"}}, "Authorization"),
+        ({"maxOutputTokens": 9}, "maxOutputTokens"),
+        ({"models": ["openai/o1-pro"]}, "models"),
+        ({"generationConfig": {"candidateCount": 4}}, "generationConfig.candidateCount"),
+        ({"extra_body": [1]}, "extra_body"),
+        ({"extra_body": {"generationConfig": 1}}, "extra_body.generationConfig"),
+        ({"extra_body": {"generationConfig": {"maxOutputTokens": 9}}}, "extra_body.generationConfig.maxOutputTokens"),
+        ({"extra_body": {"generation_config": {"candidate_count": 9}}}, "extra_body.generation_config.candidate_count"),
     ],
 )
 def test_options_that_would_move_the_library_are_refused_before_any_call(serve, options, named):
@@ -354,6 +361,46 @@ def test_options_that_would_move_the_library_are_refused_before_any_call(serve, 
     assert (type(failure), failure.code) == (errors.BadOptions, "invalid_agent_config")
     assert named in str(failure)
     assert server.requests == []
+
+
+IN_A_BODY = """
+    model models n best_of messages contents system system_instruction systemInstruction input stream
+    stream_options tools tool_choice toolConfig functions function_call mcp_servers plugins max_tokens
+    max_completion_tokens max_output_tokens maxOutputTokens candidateCount web_search_options temperature
+    top_p seed stop stopSequences timeout base_url api_key extra_headers mock_response num_retries fallbacks
+"""
+
+
+@pytest.mark.parametrize("name", IN_A_BODY.split())
+@pytest.mark.parametrize("model", [MODEL, "azure/any"])
+def test_what_is_merged_into_a_request_cannot_say_what_it_is_or_what_it_may_bill(serve, model, name):
+    """Both ways of sending: by a dialect of ours, and by LiteLLM's own transport."""
+    server = serve(text("ok"))
+
+    failure = refused(call(model, provider_options={"extra_body": {name: 1}}, api_base=server.base_url))
+
+    assert (type(failure), failure.code) == (errors.BadOptions, "invalid_agent_config")
+    assert f"provider_options.extra_body.{name}:" in str(failure)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["response_format", "presence_penalty"])
+def test_what_is_merged_into_a_request_replaces_nothing_in_it(serve, name):
+    server = serve(text("ok"))
+    options = {"presence_penalty": 0.5, "response_format": {"type": "text"}}
+
+    failure = refused(call(MODEL, provider_options={**options, "extra_body": {name: options[name]}}))
+
+    assert f"provider_options.extra_body.{name}:" in str(failure)
+    assert server.requests == []
+
+
+def test_what_a_provider_alone_knows_may_be_merged_into_a_request(serve):
+    server = serve(text("ok"))
+
+    ask(call(MODEL, provider_options={"extra_body": {"service_tier": "flex", "min_p": 0.1}}))
+
+    assert (server.requests[0].body["service_tier"], server.requests[0].body["min_p"]) == ("flex", 0.1)
 
 
 def test_a_setting_that_a_provider_does_not_take_is_told_not_dropped(point):

@@ -296,8 +296,7 @@ def test_a_warning_is_given_once_when_four_fifths_are_spent() -> None:
     assert events_of(first.id).count("budget.warning") == 1
     assert events_of(first.id)[-3:] == ["step.completed", "budget.warning", "task.completed"]
     data = data_of(first, "budget.warning")
-    assert (data["scope"], data["scope_id"], data["limit_usd"]) == ("agent", "payer", "0.25")
-    assert data["spent_usd"] == "0.216"
+    assert data == {"scope": "agent", "scope_id": "payer", "period": "day"}  # others spend of it, too
     second = run(slug)
     assert second.waiting_on == "budget"
     assert "budget.warning" not in events_of(second.id)

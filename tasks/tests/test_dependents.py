@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agents import versions
-from tasks import dependents, lifecycle, sweep
+from tasks import ancestry, dependents, lifecycle, sweep
 from tasks.errors import SubmissionInvalid
 from tasks.execution import execute
 from tasks.lifecycle import Submission
@@ -104,6 +104,18 @@ def test_a_parent_that_has_ended_takes_no_children(echo: str) -> None:
     with pytest.raises(SubmissionInvalid) as refused:
         submit(echo, parent_task_id=parent.id)
     assert refused.value.problems[0].code == "parent_ended"
+
+
+def test_a_chain_of_parents_ends_before_the_limit_of_its_root_is_out_of_sight(echo: str) -> None:
+    """Given a hundred tasks above it, then a task still draws from the root; one more is refused."""
+    chain = [submit(echo, limits={"max_cost_usd": "1"})]
+    while len(chain) < 101:
+        chain.append(TaskFactory(parent=chain[-1], agent=chain[0].agent, version=chain[0].version))
+    assert chain[0].id in ancestry.limits_above(chain[-2].id)
+    assert submit(echo, parent_task_id=chain[-2].id).parent_id == chain[-2].id
+    with pytest.raises(SubmissionInvalid) as refused:
+        submit(echo, parent_task_id=chain[-1].id)
+    assert [(problem.pointer, problem.code) for problem in refused.value.problems] == [("/parent_task_id", "too_deep")]
 
 
 def test_settling_a_task_that_nothing_hangs_on_is_one_query(echo: str, django_assert_num_queries: Any) -> None:
