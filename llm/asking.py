@@ -12,7 +12,7 @@ from functools import partial
 from django.conf import settings
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
-from llm import admission, credentials, providers, tokens
+from llm import admission, providers, tokens
 from llm.errors import Abandoned, BadOptions, Barred, Later, ModelError, ModelTimeout
 from llm.messages import Attempt, ModelCall, ModelSettings, Reply, Usage
 from llm.pause import pause
@@ -157,7 +157,7 @@ class Asking:
     def enter(self, chosen: ModelSettings) -> admission.Ticket | None:
         """A short wait is waited here, a long one is told. Raises Later and Abandoned."""
         needed, waited = _tokens_of(self.call, chosen), 0.0
-        address = credentials.place_of(chosen, providers.split(chosen.model)[0])
+        address = _place_of(chosen)
         while isinstance(said := admission.enter(chosen.model, address, needed, self.timeout(chosen)),
                          admission.Refused):  # fmt: skip
             waited += said.seconds
@@ -205,6 +205,16 @@ def wait_seconds(state: RetryCallState) -> float:
     failed = state.outcome.exception() if state.outcome else None
     asked = failed.retry_after_seconds if isinstance(failed, ModelError) else None
     return asked * random.uniform(1, 1.1) if asked else _BACK_OFF(state)
+
+
+def _place_of(chosen: ModelSettings) -> str:
+    """The account and server that are asked; '' for the provider's own. Queries when the agent names a credential."""
+    provider = providers.split(chosen.model)[0]
+    if not chosen.credential:
+        return chosen.api_base or providers.base_of(provider)
+    from llm import credentials  # rows of Django's, which a call without any does not load
+
+    return credentials.place_of(chosen, provider)
 
 
 def _tokens_of(call: ModelCall, chosen: ModelSettings) -> int:
